@@ -1,3 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! Placeholder until the first module lands.
+//! Devices of a virtual machine: the bus, the seams below it, the models.
+//!
+//! The seams that every other crate builds on are here, at the bottom:
+//! [`IoDevice`] (a device model), [`IrqLine`] (its interrupt output),
+//! [`GuestMemory`] (its only way to guest RAM), [`Console`] (its characters),
+//! [`Clock`] and [`PowerSink`]. A device model knows neither its address nor the
+//! bus nor the architecture. [`AxVmDevices`] is the bus that finds the model
+//! for an address.
+//!
+//! Everything in this crate sees values that a guest chose: nothing may panic.
 #![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+extern crate alloc;
+
+mod bus;
+mod clock;
+mod console;
+mod device;
+mod irq;
+mod memory;
+mod power;
+
+pub use axvm_types::{AccessWidth, GuestPhysAddr, Port, SysRegAddr};
+pub use bus::{AxVmDevices, BusError, Region};
+pub use clock::Clock;
+pub use console::{Console, ConsoleOutput, InputListener};
+pub use device::{AccessFault, IoDevice, SharedDevice, shared};
+pub use irq::{IrqLine, IrqSink};
+pub use memory::{GuestMemory, OutsideRam};
+pub use power::{PowerRequest, PowerSink};

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! A device's interrupt output.
+//!
+//! An [`IrqLine`] is a wire: it has a level, and the interrupt controller at
+//! its other end (an [`IrqSink`]) decides what a level or an edge means. Lock
+//! order: a device's own lock, then the controller's; a controller never calls
+//! back into a device.
+
+use alloc::sync::Arc;
+
+/// The interrupt controller's end of its input wires.
+pub trait IrqSink: Send + Sync {
+    /// Tells the controller that input `irq` is now high (`true`) or low.
+    fn set_level(&self, irq: u32, level: bool);
+}
+
+/// One wire from a device to an interrupt controller's input.
+#[derive(Clone)]
+pub struct IrqLine {
+    sink: Arc<dyn IrqSink>,
+    irq: u32,
+}
+
+impl IrqLine {
+    /// Connects a wire to input `irq` of `sink`.
+    pub fn new(sink: Arc<dyn IrqSink>, irq: u32) -> Self {
+        Self { sink, irq }
+    }
+
+    /// Returns the controller's number for this wire.
+    pub fn irq(&self) -> u32 {
+        self.irq
+    }
+
+    /// Drives the wire high or low; driving it as it is changes nothing.
+    pub fn set_level(&self, level: bool) {
+        self.sink.set_level(self.irq, level);
+    }
+
+    /// Makes one rising edge and leaves the wire low.
+    pub fn pulse(&self) {
+        self.set_level(true);
+        self.set_level(false);
+    }
+}
