@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! How a vCPU is reached from outside.
+//!
+//! Each vCPU has one word of requests. Whoever wants something sets a bit and
+//! calls [`VCpuControl::request`], which makes the vCPU look soon: by an
+//! interrupt if it is in its guest, by a wake if its thread waits. The vCPU's
+//! side, in the architecture's `run`: [`VCpuControl::enter_guest`] publishes
+//! "in guest" and *then* looks at the word, so that a request is either seen
+//! before the entry or its sender sees "in guest" and sends the interrupt.
+//! Interrupts must be closed from there until the entry, so that this
+//! interrupt is taken in the guest. No lock is involved.
+
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+
+use axvm_types::{VCpuId, VMId};
+
+use crate::{AxVCpuHal, HostEvent, PCpuId, VCpuStats};
+
+/// What can be asked of a vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Request {
+    /// Something became pending for the guest: an interrupt, a fence.
+    Event = 1 << 0,
+    /// Come out and look at the state of the VM.
+    Look = 1 << 1,
+}
+
+/// The vCPU is not in its guest.
+const OUTSIDE: usize = usize::MAX;
+
+/// The handle by which others reach one vCPU.
+pub struct VCpuControl<H: AxVCpuHal> {
+    hal: H,
+    vm: VMId,
+    id: VCpuId,
+    requests: AtomicU32,
+    /// The physical CPU on which the vCPU is in its guest, or [`OUTSIDE`].
+    in_guest_on: AtomicUsize,
+    event: H::Event,
+    stats: VCpuStats,
+}
+
+impl<H: AxVCpuHal> VCpuControl<H> {
+    /// Makes the handle of one vCPU, without requests.
+    pub fn new(hal: &H, vm: VMId, id: VCpuId) -> Self {
+        Self {
+            hal: hal.clone(),
+            vm,
+            id,
+            requests: AtomicU32::new(0),
+            in_guest_on: AtomicUsize::new(OUTSIDE),
+            event: hal.new_event(),
+            stats: VCpuStats::new(),
+        }
+    }
+
+    /// Returns the VM that the vCPU belongs to.
+    pub fn vm_id(&self) -> VMId {
+        self.vm
+    }
+
+    /// Returns the vCPU's number in its VM.
+    pub fn id(&self) -> VCpuId {
+        self.id
+    }
+
+    /// Returns the vCPU's counters.
+    pub fn stats(&self) -> &VCpuStats {
+        &self.stats
+    }
+
+    /// Asks for something and makes the vCPU look soon.
+    pub fn request(&self, request: Request) {
+        self.requests.fetch_or(request as u32, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        match self.in_guest_on.load(Ordering::SeqCst) {
+            OUTSIDE => self.event.wake(),
+            cpu => self.hal.kick_pcpu(PCpuId(cpu)),
+        }
+    }
+
+    /// Takes a request back out of the word and tells whether it was there.
+    ///
+    /// What the request stands for must be looked at after this, not before.
+    pub fn take(&self, request: Request) -> bool {
+        let bit = request as u32;
+        if self.requests.load(Ordering::Relaxed) & bit == 0 {
+            return false;
+        }
+        self.requests.fetch_and(!bit, Ordering::SeqCst) & bit != 0
+    }
+
+    /// Tells whether any request waits.
+    pub fn has_request(&self) -> bool {
+        self.requests.load(Ordering::SeqCst) != 0
+    }
+
+    /// Publishes that the vCPU is in its guest on `cpu`, and tells whether it
+    /// may really enter: not while a request waits.
+    ///
+    /// Interrupts are closed; [`Self::leave_guest`] follows in any case.
+    pub fn enter_guest(&self, cpu: PCpuId) -> bool {
+        self.in_guest_on.store(cpu.0, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        !self.has_request()
+    }
+
+    /// Publishes that the vCPU is out of its guest.
+    pub fn leave_guest(&self) {
+        self.in_guest_on.store(OUTSIDE, Ordering::Release);
+    }
+
+    /// Returns the physical CPU on which the vCPU is in its guest now.
+    pub fn resides_on(&self) -> Option<PCpuId> {
+        match self.in_guest_on.load(Ordering::Acquire) {
+            OUTSIDE => None,
+            cpu => Some(PCpuId(cpu)),
+        }
+    }
+
+    /// Waits, as the vCPU's thread, for a request, for `ready` or the deadline.
+    pub fn wait(&self, deadline_ns: Option<u64>, ready: &dyn Fn() -> bool) {
+        self.event
+            .wait_until(deadline_ns, &|| self.has_request() || ready());
+    }
+}
