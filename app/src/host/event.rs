@@ -42,15 +42,20 @@ impl Sleeper {
     /// Wakes the thread, and the CPU it is to run on.
     pub(super) fn wake(&self) {
         self.waker.wake_by_ref();
-        let cpu_id = self.task.cpu_id() as usize;
-        if cpu_id != this_cpu_id() {
-            irq::send_ipi(irq::IPI_IRQ, irq::IpiTarget::Other { cpu_id });
-        }
+        tell_cpu_of(&self.task);
     }
 
     /// Tells whether it is this thread that waits.
     pub(super) fn is_of(&self, task: &AxTaskRef) -> bool {
         Arc::ptr_eq(&self.task, task)
+    }
+}
+
+/// Makes the CPU that a thread was put to look at its run queue.
+pub(super) fn tell_cpu_of(task: &AxTaskRef) {
+    let cpu_id = task.cpu_id() as usize;
+    if cpu_id != this_cpu_id() {
+        irq::send_ipi(irq::IPI_IRQ, irq::IpiTarget::Other { cpu_id });
     }
 }
 

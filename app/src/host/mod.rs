@@ -3,120 +3,28 @@
 //!
 //! [`Host`] has no fields: everything it answers for is ArceOS's (threads,
 //! interrupts, page-table frames) or global here (the guest memory pool, the
-//! deadlines). Only this folder, `main.rs` and the platform crates name ArceOS.
+//! deadlines). Only this folder, the boot sequence and the platform crate name
+//! ArceOS. What is a function of values is tested on the host.
 
+pub mod pool;
+
+#[cfg(target_os = "none")]
+mod address_space;
+#[cfg(target_os = "none")]
 mod event;
+#[cfg(target_os = "none")]
+mod hal;
+#[cfg(target_os = "none")]
 mod memory;
+#[cfg(target_os = "none")]
 mod thread;
+#[cfg(target_os = "none")]
 mod timer;
 
-pub use memory::init as init_memory;
-pub use thread::spawn;
-pub use timer::init_this_cpu as init_timer;
-
-use alloc::{string::String, sync::Arc};
-
-use axalloc::{UsageKind, global_allocator};
-use axdevice::Clock;
-use axhal::{irq, mem, percpu::this_cpu_id};
-use axvm::{
-    AxVCpuHal, AxVMHal, HostPhysAddr, HostVirtAddr, PCpuId, PCpuSet, VCpuId, VCpuTask, VMId,
+#[cfg(target_os = "none")]
+pub use {
+    hal::Host,
+    memory::{enter as enter_address_space, free_bytes, init as init_memory, initrd},
+    thread::{on_each_cpu, sleep_ms},
+    timer::init as init_timer,
 };
-use kernel_guard::NoPreempt;
-
-use self::{event::Event, thread::Thread};
-
-const PAGE_BYTES: usize = 4096;
-
-/// ArceOS as a host of virtual machines.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Host;
-
-impl AxVMHal for Host {
-    type Thread = Thread;
-
-    fn alloc_ram(&self, size_bytes: usize) -> Option<HostPhysAddr> {
-        memory::alloc(size_bytes)
-    }
-
-    fn free_ram(&self, start: HostPhysAddr, size_bytes: usize) {
-        memory::free(start, size_bytes);
-    }
-
-    fn wall_time_nanos(&self) -> u64 {
-        axhal::time::wall_time_nanos()
-    }
-
-    fn spawn_vcpu(
-        &self,
-        name: String,
-        cpus: PCpuSet,
-        task: Arc<dyn VCpuTask>,
-    ) -> Option<Self::Thread> {
-        thread::spawn_vcpu(name, cpus, task)
-    }
-
-    fn current_vcpu(&self) -> Option<(VMId, VCpuId)> {
-        thread::current_vcpu()
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(Self)
-    }
-}
-
-impl AxVCpuHal for Host {
-    type Event = Event;
-
-    fn alloc_frames(&self, count: usize) -> Option<HostPhysAddr> {
-        let bytes = count.checked_mul(PAGE_BYTES)?;
-        let start = global_allocator()
-            .alloc_pages(count, bytes, UsageKind::PageTable)
-            .ok()?;
-        memory::zero(start, bytes);
-        let physical = mem::virt_to_phys(start.into());
-        Some(HostPhysAddr::from_usize(physical.as_usize()))
-    }
-
-    fn free_frames(&self, start: HostPhysAddr, count: usize) {
-        let start = mem::phys_to_virt(start.as_usize().into());
-        global_allocator().dealloc_pages(start.as_usize(), count, UsageKind::PageTable);
-    }
-
-    fn phys_to_virt(&self, address: HostPhysAddr) -> HostVirtAddr {
-        let virt = mem::phys_to_virt(address.as_usize().into());
-        HostVirtAddr::from_usize(virt.as_usize())
-    }
-
-    fn new_event(&self) -> Event {
-        Event::default()
-    }
-
-    fn current_time_nanos(&self) -> u64 {
-        axhal::time::monotonic_time_nanos()
-    }
-
-    fn current_pcpu_id(&self) -> PCpuId {
-        PCpuId(this_cpu_id())
-    }
-
-    fn kick_pcpu(&self, cpu: PCpuId) {
-        let target = irq::IpiTarget::Other { cpu_id: cpu.0 };
-        irq::send_ipi(irq::IPI_IRQ, target);
-    }
-
-    fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = NoPreempt::new();
-        f()
-    }
-}
-
-impl Clock for Host {
-    fn monotonic_ns(&self) -> u64 {
-        axhal::time::monotonic_time_nanos()
-    }
-
-    fn wall_ns(&self) -> u64 {
-        axhal::time::wall_time_nanos()
-    }
-}

@@ -36,11 +36,7 @@ impl HostThread for Thread {
 }
 
 /// Starts a thread for a vCPU; `None` if none of its CPUs exists.
-pub(super) fn spawn_vcpu(
-    name: String,
-    cpus: PCpuSet,
-    task: Arc<dyn VCpuTask>,
-) -> Option<Thread> {
+pub(super) fn spawn_vcpu(name: String, cpus: PCpuSet, task: Arc<dyn VCpuTask>) -> Option<Thread> {
     let mask = cpu_mask(cpus)?;
     let body = task.clone();
     let mut inner = TaskInner::new(move || body.main(), name, STACK_BYTES);
@@ -54,10 +50,24 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
     start(TaskInner::new(body, name.into(), STACK_BYTES));
 }
 
+/// Runs `body` once on each CPU, one after the other, and waits for it.
+pub fn on_each_cpu(body: fn(usize)) {
+    for cpu in 0..axhal::cpu_num() {
+        let mut inner = TaskInner::new(move || body(cpu), "setup".into(), STACK_BYTES);
+        inner.set_cpumask(AxCpuMask::one_shot(cpu));
+        start(inner).join();
+    }
+}
+
+/// Lets the calling thread sleep.
+pub fn sleep_ms(milliseconds: u64) {
+    axtask::sleep(core::time::Duration::from_millis(milliseconds));
+}
+
 /// Puts a new task into a run queue, and wakes the CPU that it is for.
 fn start(inner: TaskInner) -> AxTaskRef {
     let task = axtask::spawn_task(inner);
-    super::event::nudge(&task);
+    super::event::tell_cpu_of(&task);
     task
 }
 

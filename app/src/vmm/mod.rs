@@ -105,7 +105,10 @@ where
 
     /// Returns all VMs, in the order of their numbers.
     pub fn vms(&self) -> Vec<AxVMRef<A>> {
-        self.entries().iter().map(|entry| entry.vm.clone()).collect()
+        self.entries()
+            .iter()
+            .map(|entry| entry.vm.clone())
+            .collect()
     }
 
     /// Finds a VM by its name or its number.

@@ -98,7 +98,10 @@ where
         match outcome {
             VmOutcome::ResetRequested => true,
             VmOutcome::Crashed(_) => {
-                let ran_ns = self.hal.current_time_nanos().saturating_sub(record.started_ns);
+                let ran_ns = self
+                    .hal
+                    .current_time_nanos()
+                    .saturating_sub(record.started_ns);
                 record.quick_crashes = match ran_ns < QUICK_NS {
                     true => record.quick_crashes.saturating_add(1),
                     false => 1,

@@ -113,7 +113,9 @@ mod tests {
 
     fn cpus(memory: &'static [u8]) -> Vec<usize> {
         let mut found = Vec::new();
-        for_each_cpu(&|at, len| memory.get(at..at.checked_add(len)?), |id| found.push(id));
+        for_each_cpu(&|at, len| memory.get(at..at.checked_add(len)?), |id| {
+            found.push(id)
+        });
         found
     }
 

@@ -20,16 +20,23 @@ struct Console {
     is_open: bool,
 }
 
-static CONSOLE: SpinNoIrq<Console> =
-    SpinNoIrq::new(Console { uart: None, held: Vec::new(), is_open: false });
+static CONSOLE: SpinNoIrq<Console> = SpinNoIrq::new(Console {
+    uart: None,
+    held: Vec::new(),
+    is_open: false,
+});
 
 impl Console {
     fn write(&mut self, bytes: &[u8]) {
         if self.is_open {
             self.send(bytes);
         } else {
-            let room = HELD_CAPACITY.saturating_sub(self.held.len()).min(bytes.len());
-            let _fits = self.held.extend_from_slice(bytes.get(..room).unwrap_or_default());
+            let room = HELD_CAPACITY
+                .saturating_sub(self.held.len())
+                .min(bytes.len());
+            let _fits = self
+                .held
+                .extend_from_slice(bytes.get(..room).unwrap_or_default());
         }
     }
 
@@ -80,7 +87,11 @@ impl ConsoleIf for PlatformConsole {
             return 0;
         };
         let received = core::iter::from_fn(|| uart.get());
-        bytes.iter_mut().zip(received).map(|(slot, byte)| *slot = byte).count()
+        bytes
+            .iter_mut()
+            .zip(received)
+            .map(|(slot, byte)| *slot = byte)
+            .count()
     }
 
     fn irq_num() -> Option<usize> {

@@ -39,12 +39,21 @@ fn add_cpus(fdt: &Fdt<'_>, machine: &mut Machine) {
 }
 
 fn add_memory(fdt: &Fdt<'_>, machine: &mut Machine) {
-    for range in fdt.all_nodes().filter(|node| node.name().starts_with("memory@")).flat_map(ranges) {
+    for range in fdt
+        .all_nodes()
+        .filter(|node| node.name().starts_with("memory@"))
+        .flat_map(ranges)
+    {
         machine.add_ram(range);
     }
-    let mut under_reserved = fdt.all_nodes().skip_while(|node| node.name() != "reserved-memory");
+    let mut under_reserved = fdt
+        .all_nodes()
+        .skip_while(|node| node.name() != "reserved-memory");
     let level = under_reserved.next().map_or(0, |node| node.level);
-    for range in under_reserved.take_while(|node| node.level > level).flat_map(ranges) {
+    for range in under_reserved
+        .take_while(|node| node.level > level)
+        .flat_map(ranges)
+    {
         machine.reserve(range);
     }
     for region in fdt.memory_reservation_block() {
@@ -63,9 +72,16 @@ fn add_chosen(fdt: &Fdt<'_>, machine: &mut Machine) {
     let Some(chosen) = fdt.all_nodes().find(|node| node.name() == "chosen") else {
         return;
     };
-    let address = |name| chosen.find_property(name).and_then(|p| integer(p.raw_value()));
+    let address = |name| {
+        chosen
+            .find_property(name)
+            .and_then(|p| integer(p.raw_value()))
+    };
     if let (Some(start), Some(end)) = (address("linux,initrd-start"), address("linux,initrd-end")) {
-        let initrd = PhysRange { start: start as usize, end: end as usize };
+        let initrd = PhysRange {
+            start: start as usize,
+            end: end as usize,
+        };
         machine.reserve(initrd);
         machine.initrd = Some(initrd).filter(|range| !range.is_empty());
     }
@@ -77,7 +93,9 @@ fn add_chosen(fdt: &Fdt<'_>, machine: &mut Machine) {
 }
 
 fn interrupt_controller(fdt: &Fdt<'_>) -> InterruptController {
-    fdt.all_nodes().find_map(|node| controller_of(&node)).unwrap_or_default()
+    fdt.all_nodes()
+        .find_map(|node| controller_of(&node))
+        .unwrap_or_default()
 }
 
 fn controller_of(node: &Node<'_>) -> Option<InterruptController> {
@@ -117,19 +135,22 @@ mod tests {
         w.property_u32("#address-cells", 2).unwrap();
         w.property_u32("#size-cells", 2).unwrap();
         let chosen = w.begin_node("chosen").unwrap();
-        w.property_string("bootargs", "log=info onidle=poweroff").unwrap();
+        w.property_string("bootargs", "log=info onidle=poweroff")
+            .unwrap();
         w.property_u32("linux,initrd-start", 0x9000_0000).unwrap();
         w.property_u64("linux,initrd-end", 0x9000_1000).unwrap();
         w.end_node(chosen).unwrap();
         let memory = w.begin_node("memory@80000000").unwrap();
         w.property_string("device_type", "memory").unwrap();
-        w.property_array_u64("reg", &[0x8000_0000, 0x4000_0000]).unwrap();
+        w.property_array_u64("reg", &[0x8000_0000, 0x4000_0000])
+            .unwrap();
         w.end_node(memory).unwrap();
         let reserved = w.begin_node("reserved-memory").unwrap();
         w.property_u32("#address-cells", 2).unwrap();
         w.property_u32("#size-cells", 2).unwrap();
         let firmware = w.begin_node("mmode_resv0@80000000").unwrap();
-        w.property_array_u64("reg", &[0x8000_0000, 0x4_0000]).unwrap();
+        w.property_array_u64("reg", &[0x8000_0000, 0x4_0000])
+            .unwrap();
         w.end_node(firmware).unwrap();
         w.end_node(reserved).unwrap();
         let cpus = w.begin_node("cpus").unwrap();
@@ -139,15 +160,18 @@ mod tests {
         for hart in 0..3 {
             let cpu = w.begin_node(&format!("cpu@{hart}")).unwrap();
             w.property_u32("reg", hart).unwrap();
-            w.property_string("status", if hart == 1 { "disabled" } else { "okay" }).unwrap();
+            w.property_string("status", if hart == 1 { "disabled" } else { "okay" })
+                .unwrap();
             w.end_node(cpu).unwrap();
         }
         let map = w.begin_node("cpu-map").unwrap();
         w.end_node(map).unwrap();
         w.end_node(cpus).unwrap();
         let plic = w.begin_node("plic@c000000").unwrap();
-        w.property_string_list("compatible", vec!["x,y".into(), "riscv,plic0".into()]).unwrap();
-        w.property_array_u64("reg", &[0xc00_0000, 0x60_0000]).unwrap();
+        w.property_string_list("compatible", vec!["x,y".into(), "riscv,plic0".into()])
+            .unwrap();
+        w.property_array_u64("reg", &[0xc00_0000, 0x60_0000])
+            .unwrap();
         w.end_node(plic).unwrap();
         w.end_node(root).unwrap();
         w.finish().unwrap()
@@ -161,11 +185,31 @@ mod tests {
         assert_eq!(machine.cpu_count(), 2, "hart 1 is disabled");
         assert_eq!(machine.hardware_id(0), Some(2));
         assert_eq!(machine.timer_hz, Some(10_000_000));
-        assert_eq!(machine.ram(), [PhysRange { start: 0x8000_0000, end: 0xc000_0000 }]);
-        assert_eq!(machine.initrd, Some(PhysRange { start: 0x9000_0000, end: 0x9000_1000 }));
+        assert_eq!(
+            machine.ram(),
+            [PhysRange {
+                start: 0x8000_0000,
+                end: 0xc000_0000
+            }]
+        );
+        assert_eq!(
+            machine.initrd,
+            Some(PhysRange {
+                start: 0x9000_0000,
+                end: 0x9000_1000
+            })
+        );
         assert_eq!(machine.option("onidle"), Some("poweroff"));
         assert_eq!(machine.interrupt_controller, InterruptController::Plic);
-        assert!(machine.reserved().contains(&PhysRange::from_size(0x8000_0000, 0x4_0000)));
-        assert!(machine.reserved().contains(&PhysRange::from_size(0xbfe0_0000, bytes.len())));
+        assert!(
+            machine
+                .reserved()
+                .contains(&PhysRange::from_size(0x8000_0000, 0x4_0000))
+        );
+        assert!(
+            machine
+                .reserved()
+                .contains(&PhysRange::from_size(0xbfe0_0000, bytes.len()))
+        );
     }
 }

@@ -28,7 +28,9 @@ static MACHINE: Once<Machine> = Once::new();
 /// # Panics
 /// When called before ArceOS has initialized the platform.
 pub fn machine() -> &'static Machine {
-    MACHINE.get().expect("the platform is initialized before the application")
+    MACHINE
+        .get()
+        .expect("the platform is initialized before the application")
 }
 
 /// Describes the machine and reserves what ArceOS and the loader occupy.
@@ -36,7 +38,10 @@ fn describe(boot_argument: usize) -> Machine {
     use axconfig::plat::{KERNEL_BASE_PADDR, PHYS_MEMORY_SIZE};
     let mut machine = arch::describe(boot_argument);
     // Below the image lie firmware, the loader's stub or real-mode memory.
-    machine.reserve(PhysRange { start: 0, end: KERNEL_BASE_PADDR });
+    machine.reserve(PhysRange {
+        start: 0,
+        end: KERNEL_BASE_PADDR,
+    });
     machine.reserve(PhysRange::from_size(KERNEL_BASE_PADDR, PHYS_MEMORY_SIZE));
     machine
 }

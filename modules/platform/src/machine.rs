@@ -25,7 +25,10 @@ pub struct PhysRange {
 impl PhysRange {
     /// Makes the range of `size` bytes at `start`, cut off at the end of the address space.
     pub const fn from_size(start: usize, size: usize) -> Self {
-        Self { start, end: start.saturating_add(size) }
+        Self {
+            start,
+            end: start.saturating_add(size),
+        }
     }
 
     /// Returns the number of bytes in it.
@@ -112,7 +115,10 @@ impl Machine {
         if range.is_empty() {
             return;
         }
-        assert!(self.reserved.push(range).is_ok(), "too many reserved ranges of memory");
+        assert!(
+            self.reserved.push(range).is_ok(),
+            "too many reserved ranges of memory"
+        );
     }
 
     /// Remembers the command line, cut at its capacity.
@@ -171,11 +177,26 @@ impl Machine {
         holes.sort_unstable();
         for ram in &self.ram {
             let mut start = ram.start;
-            for hole in holes.iter().filter(|hole| hole.end > ram.start && hole.start < ram.end) {
-                emit(PhysRange { start, end: hole.start }, &mut visit);
+            for hole in holes
+                .iter()
+                .filter(|hole| hole.end > ram.start && hole.start < ram.end)
+            {
+                emit(
+                    PhysRange {
+                        start,
+                        end: hole.start,
+                    },
+                    &mut visit,
+                );
                 start = start.max(hole.end);
             }
-            emit(PhysRange { start, end: ram.end }, &mut visit);
+            emit(
+                PhysRange {
+                    start,
+                    end: ram.end,
+                },
+                &mut visit,
+            );
         }
     }
 }
@@ -224,7 +245,12 @@ mod tests {
         machine.reserve(range(390, 500));
         assert_eq!(
             free(&machine),
-            [range(110, 120), range(130, 200), range(300, 350), range(360, 390)]
+            [
+                range(110, 120),
+                range(130, 200),
+                range(300, 350),
+                range(360, 390)
+            ]
         );
     }
 

@@ -33,7 +33,10 @@ mod tests {
 
     #[test]
     fn exact_ratios_are_exact() {
-        assert_eq!(Ratio::new(NANOS, 10_000_000).apply(123_456_789), 12_345_678_900);
+        assert_eq!(
+            Ratio::new(NANOS, 10_000_000).apply(123_456_789),
+            12_345_678_900
+        );
         assert_eq!(Ratio::new(NANOS, NANOS).apply(u64::MAX), u64::MAX);
     }
 

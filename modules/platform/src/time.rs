@@ -27,7 +27,11 @@ pub(crate) fn init(machine: &Machine) {
     let to_nanos = Ratio::new(NANOS_PER_SEC, hz);
     let since_reset_ns = to_nanos.apply(arch::time::counter());
     let epoch_offset_ns = arch::time::unix_time_ns().saturating_sub(since_reset_ns);
-    CLOCK.call_once(|| Clock { to_nanos, to_ticks: Ratio::new(hz, NANOS_PER_SEC), epoch_offset_ns });
+    CLOCK.call_once(|| Clock {
+        to_nanos,
+        to_ticks: Ratio::new(hz, NANOS_PER_SEC),
+        epoch_offset_ns,
+    });
 }
 
 fn clock() -> Clock {

@@ -164,7 +164,9 @@ unsafe extern "C" fn enter_linear() -> ! {
 }
 
 unsafe extern "C" fn secondary() -> ! {
-    let cpu = machine().cpu_of(affinity()).expect("only known CPUs are started");
+    let cpu = machine()
+        .cpu_of(affinity())
+        .expect("only known CPUs are started");
     axplat::call_secondary_main(cpu)
 }
 

@@ -40,13 +40,19 @@ pub(crate) fn init_primary(machine: &Machine) {
 fn new_gic(controller: InterruptController) -> Gic {
     let mapped = |address| VirtAddr::new(linear(address));
     match controller {
-        InterruptController::GicV3 { distributor, redistributors } => {
+        InterruptController::GicV3 {
+            distributor,
+            redistributors,
+        } => {
             // SAFETY: both frames are mapped for ever, and this is the only driver of them.
             let mut gic = unsafe { v3::Gic::new(mapped(distributor), mapped(redistributors)) };
             gic.init();
             Gic::V3(gic)
         }
-        InterruptController::GicV2 { distributor, cpu_interface } => {
+        InterruptController::GicV2 {
+            distributor,
+            cpu_interface,
+        } => {
             // SAFETY: both frames are mapped for ever, and this is the only driver of them.
             let mut gic = unsafe { v2::Gic::new(mapped(distributor), mapped(cpu_interface), None) };
             gic.init();
@@ -67,14 +73,18 @@ pub(crate) fn init_secondary(_machine: &Machine) {
         }
         Gic::V3(gic) => {
             let mut cpu = gic.cpu_interface();
-            cpu.init_current_cpu().expect("the redistributor of this CPU wakes up");
+            cpu.init_current_cpu()
+                .expect("the redistributor of this CPU wakes up");
             cpu.set_eoi_mode(false);
         }
     });
 }
 
 fn with_gic<R>(act: impl FnOnce(&mut Gic) -> R) -> R {
-    act(GIC.lock().as_mut().expect("the GIC is set up before interrupts are"))
+    act(GIC
+        .lock()
+        .as_mut()
+        .expect("the GIC is set up before interrupts are"))
 }
 
 fn intid(irq: usize) -> IntId {

@@ -38,5 +38,13 @@ pub(crate) fn describe(fdt_address: usize) -> Machine {
 /// Forgets this CPU's cached translations of EL2.
 pub(crate) fn flush_linear_tlb() {
     // SAFETY: invalidating cached translations changes no memory; the tables are in force.
-    unsafe { asm!("dsb ishst", "tlbi alle2", "dsb ish", "isb", options(nostack)) };
+    unsafe {
+        asm!(
+            "dsb ishst",
+            "tlbi alle2",
+            "dsb ish",
+            "isb",
+            options(nostack)
+        )
+    };
 }

@@ -106,6 +106,8 @@ unsafe extern "C" fn primary(hart: usize, fdt: usize) -> ! {
 }
 
 unsafe extern "C" fn secondary(hart: usize) -> ! {
-    let cpu = machine().cpu_of(hart).expect("only known harts are started");
+    let cpu = machine()
+        .cpu_of(hart)
+        .expect("only known harts are started");
     axplat::call_secondary_main(cpu)
 }

@@ -33,7 +33,11 @@ static PLIC: SpinNoIrq<Option<Plic>> = SpinNoIrq::new(None);
 
 /// Returns the place of `irq` in the handler table.
 pub(crate) fn slot(irq: usize) -> usize {
-    if irq & LOCAL == 0 { irq } else { FIRST_LOCAL_SLOT + (irq & !LOCAL) }
+    if irq & LOCAL == 0 {
+        irq
+    } else {
+        FIRST_LOCAL_SLOT + (irq & !LOCAL)
+    }
 }
 
 /// Sets up the PLIC, if there is one, and this hart's part of it.
@@ -57,7 +61,9 @@ pub(crate) fn init_secondary(_machine: &Machine) {
 
 /// The supervisor context of this hart: machine and supervisor alternate.
 fn context() -> usize {
-    let hart = machine().hardware_id(this_cpu_id()).expect("this hart is known");
+    let hart = machine()
+        .hardware_id(this_cpu_id())
+        .expect("this hart is known");
     hart * 2 + 1
 }
 

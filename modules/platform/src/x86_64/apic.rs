@@ -43,14 +43,22 @@ static IS_X2APIC: AtomicBool = AtomicBool::new(false);
 
 /// Returns the APIC id of this CPU, before or after its APIC is enabled.
 pub(super) fn id_of_this_cpu() -> usize {
-    CpuId::new().get_feature_info().map_or(0, |info| usize::from(info.initial_local_apic_id()))
+    CpuId::new()
+        .get_feature_info()
+        .map_or(0, |info| usize::from(info.initial_local_apic_id()))
 }
 
 /// Enables this CPU's APIC with its timer masked.
 pub(super) fn enable() {
-    let has_x2apic = CpuId::new().get_feature_info().is_some_and(|info| info.has_x2apic());
+    let has_x2apic = CpuId::new()
+        .get_feature_info()
+        .is_some_and(|info| info.has_x2apic());
     let mut base = Msr::new(APIC_BASE_MSR);
-    let mode = if has_x2apic { BASE_X2APIC | BASE_ENABLED } else { BASE_ENABLED };
+    let mode = if has_x2apic {
+        BASE_X2APIC | BASE_ENABLED
+    } else {
+        BASE_ENABLED
+    };
     // SAFETY: the MSR exists on every CPU with long mode.
     let old = unsafe { base.read() };
     // SAFETY: it only enables the APIC; its address stays.

@@ -60,6 +60,8 @@ unsafe extern "C" fn primary(magic: u32, info: u32) -> ! {
 }
 
 unsafe extern "C" fn secondary() -> ! {
-    let cpu = machine().cpu_of(apic::id_of_this_cpu()).expect("only known CPUs are started");
+    let cpu = machine()
+        .cpu_of(apic::id_of_this_cpu())
+        .expect("only known CPUs are started");
     axplat::call_secondary_main(cpu)
 }

@@ -32,7 +32,11 @@ pub(super) fn measure_tsc() -> u64 {
     let start = counter();
     let is_measured = wait_10ms();
     let ticks = counter() - start;
-    if is_measured { per_second(ticks) } else { NANOS_PER_SEC }
+    if is_measured {
+        per_second(ticks)
+    } else {
+        NANOS_PER_SEC
+    }
 }
 
 /// Measures the rate of the APIC timer, which must be enabled and masked.

@@ -35,13 +35,21 @@ fn read_date() -> [u8; 6] {
     let is_binary = read(STATUS_B) & BINARY != 0;
     [YEAR, MONTH, DAY, HOUR, MINUTE, SECOND].map(|register| {
         let value = read(register);
-        if is_binary { value } else { (value >> 4) * 10 + (value & 0xf) }
+        if is_binary {
+            value
+        } else {
+            (value >> 4) * 10 + (value & 0xf)
+        }
     })
 }
 
 /// Counts days in the proleptic Gregorian calendar, with years that begin in March.
 const fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let leap_days = year / 4 - year / 100 + year / 400;
     (365 * year + leap_days + (153 * month + 2) / 5 + day).saturating_sub(719_469)
 }

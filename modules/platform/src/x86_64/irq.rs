@@ -61,7 +61,9 @@ pub(crate) fn set_disabled(irq: usize) {
 }
 
 fn input_of(irq: usize) -> Option<u32> {
-    let input = irq.checked_sub(FIRST_VECTOR).filter(|&input| input < INPUTS)?;
+    let input = irq
+        .checked_sub(FIRST_VECTOR)
+        .filter(|&input| input < INPUTS)?;
     u32::try_from(input).ok()
 }
 

@@ -39,7 +39,10 @@ pub(super) fn describe(info_address: usize, machine: &mut Machine) {
         }
     }
     for module in info.modules().into_iter().flatten() {
-        let range = PhysRange { start: module.start as usize, end: module.end as usize };
+        let range = PhysRange {
+            start: module.start as usize,
+            end: module.end as usize,
+        };
         machine.reserve(range);
         machine.initrd = machine.initrd.or(Some(range));
     }
