@@ -5,10 +5,14 @@
 //! bounded queue until a device or a firmware call takes it; when something
 //! arrives, the listener (the UART) is told, so that it can raise its line.
 //! A full queue refuses bytes, and the caller keeps them: nothing is lost.
+//!
+//! Lock order: a device's own lock, then the console's. So `push_input` may not
+//! be called from inside [`ConsoleOutput::write`], which runs under the device's
+//! lock, nor from an interrupt handler of a CPU that may hold it.
 
 use alloc::{collections::VecDeque, sync::Arc, sync::Weak};
 
-use spin::{Mutex, Once};
+use spin::Mutex;
 
 /// How much input waits for a guest that does not read.
 const INPUT_BYTES_MAX: usize = 4096;
@@ -29,7 +33,7 @@ pub trait InputListener: Send + Sync {
 pub struct Console {
     output: Arc<dyn ConsoleOutput>,
     input: Mutex<VecDeque<u8>>,
-    listener: Once<Weak<dyn InputListener>>,
+    listener: Mutex<Option<Weak<dyn InputListener>>>,
 }
 
 impl Console {
@@ -38,13 +42,14 @@ impl Console {
         Self {
             output,
             input: Mutex::new(VecDeque::new()),
-            listener: Once::new(),
+            listener: Mutex::new(None),
         }
     }
 
-    /// Names the one device that is told about input; later calls are ignored.
+    /// Names the one device that is told about input; a later call replaces it,
+    /// as when a restarted VM gets new devices on the same console.
     pub fn listen(&self, listener: Weak<dyn InputListener>) {
-        self.listener.call_once(|| listener);
+        *self.listener.lock() = Some(listener);
     }
 
     /// Writes the guest's bytes to the host.
@@ -61,9 +66,7 @@ impl Console {
             input.extend(bytes.iter().take(taken));
             taken
         };
-        if let Some(listener) = self.listener.get().and_then(Weak::upgrade) {
-            listener.input_ready();
-        }
+        self.tell_listener();
         taken
     }
 
@@ -75,5 +78,14 @@ impl Console {
     /// Tells whether input waits.
     pub fn has_input(&self) -> bool {
         !self.input.lock().is_empty()
+    }
+
+    /// Calls the listener with no lock of the console held: it takes its own
+    /// lock and then comes back for the input.
+    fn tell_listener(&self) {
+        let listener = self.listener.lock().as_ref().and_then(Weak::upgrade);
+        if let Some(listener) = listener {
+            listener.input_ready();
+        }
     }
 }

@@ -43,3 +43,31 @@ impl IrqLine {
         self.set_level(false);
     }
 }
+
+/// A wire whose driver remembers its level, so that only a change costs a call.
+///
+/// It starts low, as the controller's input does.
+pub struct LevelLine {
+    line: IrqLine,
+    level: bool,
+}
+
+impl LevelLine {
+    /// Takes over a wire that is low.
+    pub fn new(line: IrqLine) -> Self {
+        Self { line, level: false }
+    }
+
+    /// Drives the wire to `level`.
+    pub fn drive(&mut self, level: bool) {
+        if self.level != level {
+            self.level = level;
+            self.line.set_level(level);
+        }
+    }
+
+    /// Tells whether the wire is high.
+    pub fn is_high(&self) -> bool {
+        self.level
+    }
+}
