@@ -334,3 +334,445 @@ impl InputListener for Mutex<Uart16550> {
         self.lock().receive();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::{vec, vec::Vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{FakeIrq, FakeOutput, WIDTHS, any_width};
+
+    const DATA: u64 = 0;
+    const IER: u64 = 1;
+    const IIR: u64 = 2;
+    const FCR: u64 = 2;
+    const LCR: u64 = 3;
+    const MCR: u64 = 4;
+    const LSR: u64 = 5;
+    const MSR: u64 = 6;
+    const SCR: u64 = 7;
+
+    const NO_INTERRUPT: u8 = 0x01;
+    const TX_EMPTY: u8 = 0x02;
+    const RX_DATA: u8 = 0x04;
+    const LINE_STATUS: u8 = 0x06;
+    const RX_TIMEOUT: u8 = 0x0c;
+
+    struct Bench {
+        uart: Arc<Mutex<Uart16550>>,
+        irq: Arc<FakeIrq>,
+        output: Arc<FakeOutput>,
+        console: Arc<Console>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (output, console) = FakeOutput::console();
+            let (irq, line) = FakeIrq::line();
+            let uart = Uart16550::new(console.clone(), line);
+            Self {
+                uart,
+                irq,
+                output,
+                console,
+            }
+        }
+
+        fn read(&self, offset: u64) -> u8 {
+            let value = self.uart.lock().read(offset, AccessWidth::Byte).unwrap();
+            u8::try_from(value).unwrap()
+        }
+
+        fn write(&self, offset: u64, value: u8) {
+            let value = value.into();
+            let written = self.uart.lock().write(offset, AccessWidth::Byte, value);
+            written.unwrap();
+        }
+
+        fn registers(&self) -> Vec<u8> {
+            (0..8).map(|offset| self.read(offset)).collect()
+        }
+
+        fn push(&self, bytes: &[u8]) {
+            assert_eq!(self.console.push_input(bytes), bytes.len());
+        }
+
+        fn read_bytes(&self) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            while self.read(LSR) & 1 != 0 {
+                bytes.push(self.read(DATA));
+            }
+            bytes
+        }
+    }
+
+    #[test]
+    fn after_reset_the_registers_are_qemus() {
+        let bench = Bench::new();
+        assert_eq!(bench.registers(), [0, 0, 0x01, 0, 0x08, 0x60, 0xb0, 0]);
+        assert_eq!(bench.irq.calls(), 0);
+    }
+
+    #[test]
+    fn written_bytes_reach_the_console_at_once_and_in_order() {
+        let bench = Bench::new();
+        for byte in *b"hello" {
+            bench.write(DATA, byte);
+            assert_eq!(bench.read(LSR), 0x60);
+        }
+        assert_eq!(bench.output.bytes(), b"hello");
+    }
+
+    #[test]
+    fn the_divisor_latch_hides_data_and_interrupt_enable() {
+        let bench = Bench::new();
+        bench.write(IER, 0x05);
+        bench.write(LCR, 0x83);
+        assert_eq!((bench.read(DATA), bench.read(IER)), (12, 0));
+        bench.write(DATA, 0x34);
+        bench.write(IER, 0x12);
+        assert_eq!((bench.read(DATA), bench.read(IER)), (0x34, 0x12));
+        bench.write(LCR, 0x03);
+        assert_eq!((bench.read(DATA), bench.read(IER)), (0, 0x05));
+        assert_eq!(bench.output.bytes(), b"");
+    }
+
+    #[test]
+    fn each_register_keeps_the_bits_it_has() {
+        let bench = Bench::new();
+        for (offset, kept) in [(IER, 0x0f), (LCR, 0x7f), (MCR, 0x1f), (SCR, 0xff)] {
+            for value in 0..=0xff {
+                bench.write(offset, value & 0x7f);
+                assert_eq!(bench.read(offset), value & 0x7f & kept);
+            }
+            bench.write(offset, 0);
+        }
+        bench.write(SCR, 0xff);
+        assert_eq!(bench.read(SCR), 0xff);
+        bench.write(LCR, 0xff);
+        assert_eq!(bench.read(LCR), 0xff);
+    }
+
+    #[test]
+    fn writes_to_the_status_registers_are_ignored() {
+        let bench = Bench::new();
+        bench.write(LSR, 0);
+        bench.write(MSR, 0xff);
+        assert_eq!((bench.read(LSR), bench.read(MSR)), (0x60, 0xb0));
+    }
+
+    #[test]
+    fn an_aligned_access_of_any_width_is_one_of_its_first_register() {
+        let bench = Bench::new();
+        for (width, size) in WIDTHS {
+            let mut uart = bench.uart.lock();
+            for offset in 0..8 {
+                let decoded = offset % size == 0;
+                assert_eq!(uart.read(offset, width).is_ok(), decoded);
+                assert_eq!(uart.write(offset, width, 0).is_ok(), decoded);
+            }
+            uart.write(0, width, 0xdead_be00 + size).unwrap();
+        }
+        assert_eq!(bench.output.bytes(), [0, 1, 0, 2, 0, 4, 0, 8]);
+        assert_eq!(bench.uart.lock().read(4, AccessWidth::Dword), Ok(0));
+    }
+
+    #[test]
+    fn offsets_behind_the_registers_are_bus_errors() {
+        let bench = Bench::new();
+        let mut uart = bench.uart.lock();
+        for (width, _) in WIDTHS {
+            for offset in [8, 16, 0x100, u64::MAX - 7, u64::MAX] {
+                assert_eq!(uart.read(offset, width), Err(AccessFault));
+                assert_eq!(uart.write(offset, width, 0), Err(AccessFault));
+            }
+        }
+    }
+
+    #[test]
+    fn enabling_the_tx_interrupt_raises_it_and_reading_iir_ends_it() {
+        let bench = Bench::new();
+        bench.write(IER, 0x02);
+        assert!(bench.irq.is_high());
+        assert_eq!(bench.read(IIR), TX_EMPTY);
+        assert!(!bench.irq.is_high());
+        assert_eq!(bench.read(IIR), NO_INTERRUPT);
+        bench.write(IER, 0x02);
+        assert!(!bench.irq.is_high(), "no change, no interrupt");
+        bench.write(IER, 0x00);
+        bench.write(IER, 0x02);
+        assert!(bench.irq.is_high(), "switched on anew");
+    }
+
+    #[test]
+    fn each_written_byte_makes_a_tx_interrupt_and_an_edge() {
+        let bench = Bench::new();
+        bench.write(IER, 0x02);
+        bench.write(DATA, b'a');
+        bench.write(DATA, b'b');
+        assert_eq!(bench.irq.rising_edges(), 3);
+        assert_eq!(bench.read(IIR), TX_EMPTY);
+        bench.write(DATA, b'c');
+        assert_eq!(bench.irq.rising_edges(), 4);
+    }
+
+    #[test]
+    fn polled_output_never_touches_the_line() {
+        let bench = Bench::new();
+        for byte in 0..=255 {
+            bench.read(LSR);
+            bench.write(DATA, byte);
+        }
+        assert_eq!(bench.irq.calls(), 0);
+    }
+
+    #[test]
+    fn without_fifos_input_comes_byte_by_byte() {
+        let bench = Bench::new();
+        bench.write(IER, 0x01);
+        bench.push(b"ab");
+        assert_eq!((bench.read(LSR), bench.read(IIR)), (0x61, RX_DATA));
+        assert_eq!(bench.read(DATA), b'a');
+        assert!(bench.irq.is_high(), "the second byte follows");
+        assert_eq!(bench.read(DATA), b'b');
+        assert!(!bench.irq.is_high());
+        assert_eq!(bench.read(LSR), 0x60);
+        assert_eq!(bench.read(DATA), b'b', "RBR keeps what was read");
+    }
+
+    #[test]
+    fn below_the_trigger_level_data_is_a_timeout_and_from_it_on_data() {
+        for (fcr, trigger) in [(0x01, 1), (0x41, 4), (0x81, 8), (0xc1, 14)] {
+            let bench = Bench::new();
+            bench.write(IER, 0x01);
+            bench.write(FCR, fcr);
+            for count in 1..=16 {
+                bench.push(b"x");
+                let expected = if count < trigger { RX_TIMEOUT } else { RX_DATA };
+                assert_eq!(bench.read(IIR), 0xc0 | expected);
+                assert!(bench.irq.is_high());
+            }
+            assert_eq!(bench.irq.calls(), 1);
+        }
+    }
+
+    #[test]
+    fn a_full_fifo_leaves_the_rest_to_the_console_and_nothing_is_lost() {
+        let bench = Bench::new();
+        bench.write(FCR, 0x01);
+        let typed: Vec<u8> = (0..200).collect();
+        bench.push(&typed);
+        assert!(bench.console.has_input());
+        assert_eq!(bench.read_bytes(), typed);
+        assert!(!bench.console.has_input());
+        assert_eq!(bench.read(DATA), 0, "an empty FIFO reads as zero");
+    }
+
+    #[test]
+    fn input_typed_before_the_uart_existed_is_received() {
+        let (_, console) = FakeOutput::console();
+        console.push_input(b"early");
+        let uart = Uart16550::new(console, FakeIrq::line().1);
+        assert_eq!(uart.lock().read(LSR, AccessWidth::Byte), Ok(0x61));
+    }
+
+    #[test]
+    fn a_uart_that_replaces_another_hears_of_input() {
+        let bench = Bench::new();
+        let (irq, line) = FakeIrq::line();
+        let successor = Uart16550::new(bench.console.clone(), line);
+        drop(bench.uart);
+        successor.lock().write(IER, AccessWidth::Byte, 1).unwrap();
+        bench.console.push_input(b"x");
+        assert!(irq.is_high());
+    }
+
+    #[test]
+    fn clearing_or_switching_the_fifos_drops_what_was_received() {
+        for fcr in [0x03, 0x00] {
+            let bench = Bench::new();
+            bench.write(FCR, 0x01);
+            bench.push(b"abc");
+            bench.write(FCR, fcr);
+            assert_eq!(bench.read(LSR), 0x60);
+            assert_eq!(bench.read_bytes(), b"");
+        }
+        let bench = Bench::new();
+        bench.write(FCR, 0x01);
+        bench.push(b"abc");
+        bench.write(FCR, 0xc5);
+        assert_eq!(bench.read_bytes(), b"abc", "CLEAR_TX is not CLEAR_RX");
+    }
+
+    #[test]
+    fn clearing_the_transmitter_makes_its_interrupt_pending() {
+        let bench = Bench::new();
+        bench.write(FCR, 0x01);
+        bench.write(IER, 0x02);
+        assert_eq!(bench.read(IIR), 0xc0 | TX_EMPTY);
+        bench.write(FCR, 0x05);
+        assert_eq!(bench.read(IIR), 0xc0 | TX_EMPTY);
+    }
+
+    #[test]
+    fn interrupts_are_reported_by_priority() {
+        let bench = Bench::new();
+        bench.write(MCR, 0x10);
+        bench.write(DATA, b'a');
+        bench.write(DATA, b'b');
+        bench.write(IER, 0x0f);
+        assert_eq!(bench.read(IIR), LINE_STATUS);
+        assert_eq!(bench.read(LSR), 0x63);
+        assert_eq!(bench.read(IIR), RX_DATA);
+        assert_eq!(bench.read(DATA), b'b', "the overrun replaced RBR");
+        assert_eq!(bench.read(IIR), TX_EMPTY);
+        assert_eq!(bench.read(IIR), NO_INTERRUPT);
+        assert!(!bench.irq.is_high());
+    }
+
+    #[test]
+    fn in_loopback_output_is_input_and_the_console_is_cut_off() {
+        let bench = Bench::new();
+        bench.write(FCR, 0x01);
+        bench.write(MCR, 0x10);
+        bench.push(b"typed");
+        for byte in 0..20 {
+            bench.write(DATA, byte);
+        }
+        assert_eq!(bench.read(LSR), 0x63, "overrun");
+        assert_eq!(bench.read(LSR), 0x61, "told once");
+        let looped: Vec<u8> = (0..16).collect();
+        assert_eq!(bench.read_bytes(), looped, "the FIFO keeps the first");
+        assert_eq!(bench.output.bytes(), b"");
+        bench.write(MCR, 0x00);
+        assert_eq!(bench.read_bytes(), b"typed");
+    }
+
+    #[test]
+    fn in_loopback_modem_outputs_are_modem_inputs() {
+        let bench = Bench::new();
+        for (mcr, msr) in [(0x11, 0x20), (0x12, 0x10), (0x14, 0x40), (0x18, 0x80)] {
+            bench.write(MCR, mcr);
+            assert_eq!(bench.read(MSR), msr);
+        }
+        bench.write(MCR, 0x0f);
+        assert_eq!(bench.read(MSR), 0xb0);
+    }
+
+    /// What a guest or the host does to the UART.
+    #[derive(Clone, Debug)]
+    enum Action {
+        Read(u64, AccessWidth),
+        Write(u64, AccessWidth, u64),
+        Input(Vec<u8>),
+    }
+
+    fn any_offset() -> impl Strategy<Value = u64> {
+        prop_oneof![8 => 0..8u64, 1 => any::<u64>(), 1 => 0..0x200u64]
+    }
+
+    fn any_action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            4 => (any_offset(), any_width()).prop_map(|(o, w)| Action::Read(o, w)),
+            4 => (any_offset(), any_width(), any::<u64>())
+                .prop_map(|(o, w, v)| Action::Write(o, w, v)),
+            1 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Action::Input),
+        ]
+    }
+
+    /// The registers that decide the line, followed in the plainest way.
+    #[derive(Default)]
+    struct Model {
+        ier: u8,
+        lcr: u8,
+        fcr: u8,
+        is_tx_pending: bool,
+    }
+
+    impl Model {
+        fn write(&mut self, offset: u64, value: u8) {
+            match offset {
+                0 if self.lcr < 0x80 => self.is_tx_pending = true,
+                1 if self.lcr < 0x80 => {
+                    if (self.ier ^ value) & 2 != 0 {
+                        self.is_tx_pending = value & 2 != 0;
+                    }
+                    self.ier = value & 0xf;
+                }
+                2 => {
+                    self.is_tx_pending |= (value ^ self.fcr) & 1 != 0 || value & 4 != 0;
+                    self.fcr = value;
+                }
+                3 => self.lcr = value,
+                _ => {}
+            }
+        }
+
+        /// `iir` was read: the transmitter's interrupt ends if it was named.
+        fn read_iir(&mut self, iir: u64) {
+            self.is_tx_pending &= iir & 0xf != TX_EMPTY.into();
+        }
+
+        fn level(&self, lsr: u8) -> bool {
+            (self.ier & 4 != 0 && lsr & 0x1e != 0)
+                || (self.ier & 1 != 0 && lsr & 1 != 0)
+                || (self.ier & 2 != 0 && self.is_tx_pending)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_line_is_what_the_registers_say(actions in prop::collection::vec(any_action(), 0..200)) {
+            let bench = Bench::new();
+            let mut model = Model::default();
+            let mut bytes_written = 0;
+            for action in actions {
+                match action {
+                    Action::Read(offset, width) => {
+                        let value = bench.uart.lock().read(offset, width);
+                        if let (2, Ok(iir)) = (offset, value) {
+                            model.read_iir(iir);
+                        }
+                        prop_assert!(value.unwrap_or(0) <= 0xff);
+                    }
+                    Action::Write(offset, width, value) => {
+                        let written = bench.uart.lock().write(offset, width, value);
+                        if written.is_ok() {
+                            model.write(offset, value as u8);
+                            bytes_written += usize::from(offset == 0);
+                        }
+                    }
+                    Action::Input(bytes) => {
+                        bench.console.push_input(&bytes);
+                    }
+                }
+                let uart = bench.uart.lock();
+                let lsr = uart.line_status.bits();
+                prop_assert_eq!(bench.irq.is_high(), model.level(lsr));
+                prop_assert_eq!(uart.line.is_high(), bench.irq.is_high());
+                prop_assert!(uart.rx_fifo.len() <= FIFO_BYTES);
+                prop_assert!(uart.rx_fifo.capacity() < 2 * FIFO_BYTES);
+                let is_starved = lsr & 1 == 0 && !uart.is_loopback();
+                prop_assert!(!(is_starved && bench.console.has_input()));
+            }
+            prop_assert!(bench.output.bytes().len() <= bytes_written);
+        }
+
+        #[test]
+        fn all_input_arrives_in_order_whatever_the_fifo_mode(
+            typed in prop::collection::vec(any::<u8>(), 0..300),
+            fcr in any::<u8>(),
+        ) {
+            let bench = Bench::new();
+            bench.write(FCR, fcr);
+            let mut read = vec![];
+            for chunk in typed.chunks(23) {
+                bench.push(chunk);
+                read.push(bench.read_bytes());
+            }
+            prop_assert_eq!(read.concat(), typed);
+        }
+    }
+}
