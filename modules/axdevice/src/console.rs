@@ -89,3 +89,117 @@ impl Console {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+    use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::FakeOutput;
+
+    #[derive(Default)]
+    struct CountingListener(AtomicUsize);
+
+    impl InputListener for CountingListener {
+        fn input_ready(&self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn listening(console: &Console) -> Arc<CountingListener> {
+        let listener = Arc::new(CountingListener::default());
+        let weak: Weak<CountingListener> = Arc::downgrade(&listener);
+        console.listen(weak);
+        listener
+    }
+
+    fn drain(console: &Console) -> Vec<u8> {
+        core::iter::from_fn(|| console.take_input()).collect()
+    }
+
+    #[test]
+    fn output_goes_straight_to_the_host() {
+        let (output, console) = FakeOutput::console();
+        console.write(b"one ");
+        console.write(b"two");
+        assert_eq!(output.bytes(), b"one two");
+    }
+
+    #[test]
+    fn input_waits_in_order_until_it_is_taken() {
+        let (_, console) = FakeOutput::console();
+        assert!(!console.has_input());
+        assert_eq!(console.take_input(), None);
+        assert_eq!(console.push_input(b"ab"), 2);
+        assert!(console.has_input());
+        assert_eq!(drain(&console), b"ab");
+        assert!(!console.has_input());
+    }
+
+    #[test]
+    fn a_full_queue_refuses_what_does_not_fit_and_says_so() {
+        let (_, console) = FakeOutput::console();
+        let typed = [b'x'; INPUT_BYTES_MAX + 5];
+        assert_eq!(console.push_input(&typed), INPUT_BYTES_MAX);
+        assert_eq!(console.push_input(b"y"), 0);
+        console.take_input();
+        assert_eq!(console.push_input(b"yz"), 1);
+        let waiting = drain(&console);
+        assert_eq!(waiting.len(), INPUT_BYTES_MAX);
+        assert_eq!(waiting.last(), Some(&b'y'));
+    }
+
+    #[test]
+    fn the_listener_is_told_and_may_come_back_for_the_input() {
+        struct Taker(Arc<Console>, Mutex<Vec<u8>>);
+        impl InputListener for Taker {
+            fn input_ready(&self) {
+                self.1.lock().extend(drain(&self.0));
+            }
+        }
+        let (_, console) = FakeOutput::console();
+        let taker = Arc::new(Taker(console.clone(), Mutex::default()));
+        let weak: Weak<Taker> = Arc::downgrade(&taker);
+        console.listen(weak);
+        console.push_input(b"abc");
+        assert_eq!(*taker.1.lock(), b"abc");
+    }
+
+    #[test]
+    fn the_latest_listener_is_told_and_a_gone_one_is_not_missed() {
+        let (_, console) = FakeOutput::console();
+        let first = listening(&console);
+        console.push_input(b"a");
+        let second = listening(&console);
+        console.push_input(b"b");
+        assert_eq!((first.0.load(Relaxed), second.0.load(Relaxed)), (1, 1));
+        drop(second);
+        assert_eq!(console.push_input(b"c"), 1);
+        assert_eq!(drain(&console), b"abc");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_accepted_arrives_in_order_and_the_queue_is_bounded(
+            steps in prop::collection::vec((0..3000usize, 0..3000usize), 0..20),
+        ) {
+            let (_, console) = FakeOutput::console();
+            let mut accepted = Vec::new();
+            let mut taken = Vec::new();
+            let mut next = (0..=250u8).cycle();
+            for (pushed, asked) in steps {
+                let bytes: Vec<u8> = next.by_ref().take(pushed).collect();
+                let fits = console.push_input(&bytes);
+                let room = INPUT_BYTES_MAX - (accepted.len() - taken.len());
+                prop_assert_eq!(fits, pushed.min(room));
+                accepted.extend_from_slice(&bytes[..fits]);
+                taken.extend(core::iter::from_fn(|| console.take_input()).take(asked));
+            }
+            taken.extend(drain(&console));
+            prop_assert_eq!(taken, accepted);
+        }
+    }
+}
