@@ -174,9 +174,16 @@ impl<A: ArchVm> AxVCpu<A> {
     }
 
     fn move_state(&self, from: VCpuState, to: VCpuState) -> Result<()> {
-        let moved =
-            self.state
-                .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire);
+        let moved = match from {
+            // Nothing leads out of it, not even for who names it.
+            VCpuState::Invalid => Err(self.state.load(Ordering::Acquire)),
+            _ => self.state.compare_exchange(
+                from as u8,
+                to as u8,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ),
+        };
         moved.map(drop).map_err(|found| {
             self.set_state(VCpuState::Invalid);
             Error::WrongVCpuState {
