@@ -152,9 +152,9 @@ impl<A: ArchVm> Parts<A> {
 
     /// Waits with the registers put away.
     fn wait_unbound(&self, deadline_ns: Option<u64>, ready: &dyn Fn() -> bool) -> Result<()> {
-        self.hal().without_preemption(|| self.vcpu.unbind())?;
-        self.vcpu.wait(deadline_ns, ready)?;
-        self.hal().without_preemption(|| self.vcpu.bind())
+        self.hal().without_preemption(|| self.vcpu.block())?;
+        self.vcpu.control().wait(deadline_ns, ready);
+        self.hal().without_preemption(|| self.vcpu.unblock())
     }
 
     fn with_vcpu<T>(&self, f: impl FnOnce(&mut A::VCpu) -> T) -> T {
