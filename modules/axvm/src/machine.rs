@@ -151,11 +151,15 @@ impl<H: AxVCpuHal> RunState<H> {
         self.phase.lock().alive == 0
     }
 
-    /// Waits until every thread is parked or has ended.
+    /// Waits until every thread is parked, or all have ended: once the run's
+    /// end has begun, those that are parked are about to wake.
     pub(crate) fn wait_quiet(&self) {
         self.event.wait_until(None, &|| {
             let phase = self.phase.lock();
-            phase.parked >= phase.alive
+            match phase.wish {
+                Wish::Stop => phase.alive == 0,
+                Wish::Run | Wish::Pause => phase.parked >= phase.alive,
+            }
         });
     }
 

@@ -8,7 +8,7 @@ use arch_vm_host::{
     HostVm, Insn, Op, Program, RAM_START, Reg, SysReg,
     testing::{Bench, StdHost, watchdog},
 };
-use axvm::{AxVM, ExitKind, VmOutcome, VmStatus};
+use axvm::{AxVM, Error, ExitKind, VmOutcome, VmStatus};
 
 /// Where guests count, beyond the program.
 const COUNTER: u64 = RAM_START + 0x10_0000;
@@ -168,6 +168,41 @@ fn a_guest_that_faults_in_its_handler_for_ever_stops() {
         vm.pause().unwrap();
         vm.resume().unwrap();
         vm.shutdown().unwrap();
+        vm.delete().unwrap();
+        bench.host.check();
+    });
+}
+
+#[test]
+fn a_pause_that_returned_well_paused_and_nothing_else() {
+    watchdog(|| {
+        let bench = Bench::switching(9);
+        // Long enough that some pauses come first and some come late.
+        let work = (0..40).fold(Program::new(), |program, _| program.hypercall(0));
+        let vm = bench.vm(3, &work.cpu_start(1, "off", 0).label("off").power_off());
+        vm.init().unwrap();
+        let mut paused = 0;
+        for _ in 0..300 {
+            vm.boot().unwrap();
+            match vm.pause() {
+                Ok(()) => {
+                    paused += 1;
+                    assert_eq!(vm.status(), VmStatus::Paused);
+                    std::thread::yield_now();
+                    assert_eq!(vm.status(), VmStatus::Paused, "a paused guest ended itself");
+                    vm.resume().unwrap();
+                }
+                Err(error) => {
+                    let refusal = Error::WrongState {
+                        verb: "pause",
+                        state: VmStatus::Stopped,
+                    };
+                    assert_eq!(error, refusal);
+                }
+            }
+            assert_eq!(vm.wait_stopped(), Some(VmOutcome::PoweredOff));
+        }
+        println!("{paused} of 300 pauses came first");
         vm.delete().unwrap();
         bench.host.check();
     });
