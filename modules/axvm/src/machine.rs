@@ -226,9 +226,15 @@ impl<A: ArchVm> Machine<A> {
     /// Builds the machine again over the same memory, which is zero afterwards
     /// but for the images.
     pub(crate) fn rebuild(self, plan: &Blueprint<'_, A::Hal>) -> Result<Self> {
-        let memory = self.memory;
+        let memory = self.into_memory();
         memory.ram.zero();
         Self::assemble(plan, memory)
+    }
+
+    /// Gives back everything but the memory, so that a restart finds room for
+    /// what it makes again.
+    fn into_memory(self) -> VmMemory<A> {
+        self.memory
     }
 
     fn assemble(plan: &Blueprint<'_, A::Hal>, memory: VmMemory<A>) -> Result<Self> {
