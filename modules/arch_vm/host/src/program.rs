@@ -5,7 +5,7 @@
 //! labels; [`Program::image`] resolves them and puts the header before them.
 //! A program is placed at the start of RAM and begins with its first line.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 
 use axvm::AccessWidth;
 
@@ -83,6 +83,16 @@ impl Program {
         self
     }
 
+    /// Adds another program, whose labels are known to both.
+    #[must_use]
+    pub fn append(mut self, other: Self) -> Self {
+        let first = self.lines.len();
+        let moved = |(name, line): (String, usize)| (name, line.saturating_add(first));
+        self.labels.extend(other.labels.into_iter().map(moved));
+        self.lines.extend(other.lines);
+        self
+    }
+
     /// `reg = value`
     #[must_use]
     pub fn set(self, reg: Reg, value: u64) -> Self {
@@ -150,8 +160,8 @@ impl Program {
     /// Does nothing for ever, without leaving the guest.
     #[must_use]
     pub fn spin(self) -> Self {
-        let here = address_of_line(self.lines.len());
-        self.insn(Insn::new(Op::Jump).imm(here))
+        let here = format!("spin at {}", self.lines.len());
+        self.label(&here).jump(&here)
     }
 
     /// `reg = ` a system register of the vCPU

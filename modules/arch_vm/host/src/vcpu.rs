@@ -62,6 +62,11 @@ impl<H: AxVMHal> HostVCpu<H> {
         self.control.id()
     }
 
+    /// Returns the interrupts that are pending, bit `n` for interrupt `n`.
+    pub fn pending_interrupts(&self) -> u64 {
+        self.chip.pending(self.id())
+    }
+
     fn check_bound_here(&self) -> Result<PCpuId> {
         let here = self.hal.current_pcpu_id();
         match self.bound_to == Some(here) {
