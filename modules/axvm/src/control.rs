@@ -91,6 +91,11 @@ impl<H: AxVCpuHal> VCpuControl<H> {
         self.requests.fetch_and(!bit, Ordering::SeqCst) & bit != 0
     }
 
+    /// Tells whether this request waits.
+    pub fn has(&self, request: Request) -> bool {
+        self.requests.load(Ordering::SeqCst) & request as u32 != 0
+    }
+
     /// Tells whether any request waits.
     pub fn has_request(&self) -> bool {
         self.requests.load(Ordering::SeqCst) != 0
@@ -119,9 +124,9 @@ impl<H: AxVCpuHal> VCpuControl<H> {
         }
     }
 
-    /// Waits, as the vCPU's thread, for a request, for `ready` or the deadline.
+    /// Waits, as the vCPU's thread, for `ready` or the deadline; each request
+    /// makes it look again, and ends the wait only if `ready` says so.
     pub fn wait(&self, deadline_ns: Option<u64>, ready: &dyn Fn() -> bool) {
-        self.event
-            .wait_until(deadline_ns, &|| self.has_request() || ready());
+        self.event.wait_until(deadline_ns, ready);
     }
 }

@@ -151,11 +151,15 @@ impl<H: AxVCpuHal> RunState<H> {
         self.phase.lock().alive == 0
     }
 
-    /// Waits until every thread is parked or has ended.
+    /// Waits until every thread is parked, or all have ended: once the run's
+    /// end has begun, those that are parked are about to wake.
     pub(crate) fn wait_quiet(&self) {
         self.event.wait_until(None, &|| {
             let phase = self.phase.lock();
-            phase.parked >= phase.alive
+            match phase.wish {
+                Wish::Stop => phase.alive == 0,
+                Wish::Run | Wish::Pause => phase.parked >= phase.alive,
+            }
         });
     }
 
@@ -222,9 +226,15 @@ impl<A: ArchVm> Machine<A> {
     /// Builds the machine again over the same memory, which is zero afterwards
     /// but for the images.
     pub(crate) fn rebuild(self, plan: &Blueprint<'_, A::Hal>) -> Result<Self> {
-        let memory = self.memory;
+        let memory = self.into_memory();
         memory.ram.zero();
         Self::assemble(plan, memory)
+    }
+
+    /// Gives back everything but the memory, so that a restart finds room for
+    /// what it makes again.
+    fn into_memory(self) -> VmMemory<A> {
+        self.memory
     }
 
     fn assemble(plan: &Blueprint<'_, A::Hal>, memory: VmMemory<A>) -> Result<Self> {

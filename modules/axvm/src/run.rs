@@ -136,10 +136,14 @@ impl<A: ArchVm> Parts<A> {
 
     fn park(&self) -> Result<()> {
         let run = &self.machine.run;
+        // It counts as parked only while its registers are put away.
+        self.hal().without_preemption(|| self.vcpu.block())?;
         run.thread_parks(Parks::Yes);
-        let parked = self.wait_unbound(None, &|| run.wish() != Wish::Pause);
+        self.vcpu
+            .control()
+            .wait(None, &|| run.wish() != Wish::Pause);
         run.thread_parks(Parks::No);
-        parked
+        self.hal().without_preemption(|| self.vcpu.unblock())
     }
 
     fn wait_for_start(&self) -> Result<()> {
@@ -147,14 +151,18 @@ impl<A: ArchVm> Parts<A> {
             let arch = &self.machine.arch;
             return self.with_vcpu(|vcpu| arch.start_vcpu(vcpu, at.entry, at.arg));
         }
-        self.wait_unbound(None, &|| self.vcpu.power() == CpuPower::Starting)
+        // Not for an event: a CPU that is off sleeps through its interrupts.
+        let is_called = || self.vcpu.control().has(Request::Look);
+        self.wait_unbound(None, &|| {
+            self.vcpu.power() == CpuPower::Starting || is_called()
+        })
     }
 
     /// Waits with the registers put away.
     fn wait_unbound(&self, deadline_ns: Option<u64>, ready: &dyn Fn() -> bool) -> Result<()> {
-        self.hal().without_preemption(|| self.vcpu.unbind())?;
-        self.vcpu.wait(deadline_ns, ready)?;
-        self.hal().without_preemption(|| self.vcpu.bind())
+        self.hal().without_preemption(|| self.vcpu.block())?;
+        self.vcpu.control().wait(deadline_ns, ready);
+        self.hal().without_preemption(|| self.vcpu.unblock())
     }
 
     fn with_vcpu<T>(&self, f: impl FnOnce(&mut A::VCpu) -> T) -> T {
@@ -271,7 +279,7 @@ impl<A: ArchVm> Parts<A> {
     /// architecture's wait instruction.
     fn halt(&self) -> Result<()> {
         let deadline_ns = self.with_vcpu(|vcpu| vcpu.next_timer_ns());
-        self.wait_unbound(deadline_ns, &|| false)
+        self.wait_unbound(deadline_ns, &|| self.vcpu.control().has_request())
     }
 
     fn cpu_up(&self, exit: Exit) {

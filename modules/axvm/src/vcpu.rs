@@ -161,11 +161,18 @@ impl<A: ArchVm> AxVCpu<A> {
         Ok(exit)
     }
 
-    /// Waits as its thread, its registers put away, and is Free afterwards.
-    pub(crate) fn wait(&self, deadline_ns: Option<u64>, ready: &dyn Fn() -> bool) -> Result<()> {
-        self.move_state(VCpuState::Free, VCpuState::Blocked)?;
-        self.control.wait(deadline_ns, ready);
-        self.move_state(VCpuState::Blocked, VCpuState::Free)
+    /// Puts its registers away, since its thread is going to wait.
+    ///
+    /// One step as far as the switch hooks can see: they would bind a Free vCPU.
+    pub(crate) fn block(&self) -> Result<()> {
+        self.unbind()?;
+        self.move_state(VCpuState::Free, VCpuState::Blocked)
+    }
+
+    /// Loads its registers again: its thread has waited.
+    pub(crate) fn unblock(&self) -> Result<()> {
+        self.move_state(VCpuState::Blocked, VCpuState::Free)?;
+        self.bind()
     }
 
     /// Gives access to the architecture's vCPU while it does not run.
@@ -174,9 +181,16 @@ impl<A: ArchVm> AxVCpu<A> {
     }
 
     fn move_state(&self, from: VCpuState, to: VCpuState) -> Result<()> {
-        let moved =
-            self.state
-                .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire);
+        let moved = match from {
+            // Nothing leads out of it, not even for who names it.
+            VCpuState::Invalid => Err(self.state.load(Ordering::Acquire)),
+            _ => self.state.compare_exchange(
+                from as u8,
+                to as u8,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ),
+        };
         moved.map(drop).map_err(|found| {
             self.set_state(VCpuState::Invalid);
             Error::WrongVCpuState {

@@ -166,12 +166,19 @@ impl<A: ArchVm> AxVM<A> {
     }
 
     /// Parks its vCPUs: running → paused.
+    ///
+    /// A guest that ends its run first is stopped, and this is refused.
     pub fn pause(&self) -> Result<()> {
         self.verb("pause", |vm, state| match state {
             VmMachineState::Running(run) => {
                 run.machine.run.ask(Wish::Pause);
                 run.machine.run.wait_quiet();
-                vm.settled(VmMachineState::Paused(run))
+                match vm.settled(VmMachineState::Paused(run)) {
+                    (VmMachineState::Stopped(machine, outcome), _) => {
+                        refused(VmMachineState::Stopped(machine, outcome))
+                    }
+                    paused => paused,
+                }
             }
             other => refused(other),
         })
@@ -262,13 +269,14 @@ impl<A: ArchVm> AxVM<A> {
         self.turn.take(|| {
             let state = self.swap(VmMachineState::Switching);
             let (settled, _) = self.settled(state);
-            let before = settled.status();
             let (after, result) = step(self, settled);
+            // A refusal changed nothing, so this is what refused.
+            let status = after.status();
             self.swap(after);
             result.map_err(|error| match error {
                 Refusal::State => Error::WrongState {
                     verb: name,
-                    state: before,
+                    state: status,
                 },
                 Refusal::Failed(error) => error,
             })
