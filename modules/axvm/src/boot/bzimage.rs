@@ -155,3 +155,51 @@ fn truncated(needed_bytes: u64, bytes: &[u8]) -> ImageError {
         file_bytes: length(bytes),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::samples, *};
+
+    #[test]
+    fn the_header_tells_all_that_a_pc_needs() {
+        let file = samples::bzimage(16 << 20, 8 << 20, 4096);
+        let image = recognise(&file).unwrap().unwrap();
+        assert_eq!(image.kernel, &file[1024..]);
+        assert_eq!(image.setup_header, &file[0x1f1..0x268]);
+        assert_eq!(image.pref_address, 16 << 20);
+        assert_eq!(image.memory_bytes, 8 << 20);
+        assert_eq!(image.initrd_max, 0x7fff_ffff);
+        assert!(image.is_relocatable && image.has_entry_64);
+    }
+
+    #[test]
+    fn the_setup_has_four_sectors_where_the_header_says_none() {
+        let mut file = samples::bzimage(16 << 20, 8 << 20, 4096);
+        file[0x1f1] = 0;
+        file[0x1f4..0x1f8].fill(0);
+        let image = recognise(&file).unwrap().unwrap();
+        assert_eq!(image.kernel, &file[5 * 512..]);
+    }
+
+    #[test]
+    fn old_and_low_and_oddly_aligned_kernels_are_refused() {
+        let file = samples::bzimage(16 << 20, 8 << 20, 4096);
+        let broken = |offset: usize, byte: u8| {
+            let mut file = file.clone();
+            file[offset] = byte;
+            recognise(&file).unwrap().unwrap_err()
+        };
+        assert_eq!(broken(0x206, 0x09), ImageError::BzImageOld(0x209));
+        assert_eq!(broken(0x211, 0), ImageError::BzImageLow);
+        assert_eq!(broken(0x230, 3), ImageError::BzImageAlignment(0x20_0003));
+    }
+
+    #[test]
+    fn a_file_that_ends_early_is_truncated() {
+        let file = samples::bzimage(16 << 20, 8 << 20, 4096);
+        for size in [0x210, 0x250, 1024, 4096] {
+            let error = recognise(&file[..size]).unwrap().unwrap_err();
+            assert!(matches!(error, ImageError::Truncated { .. }), "{error}");
+        }
+    }
+}

@@ -187,3 +187,108 @@ fn pvh_entry(file: &ElfBytes<'_, AnyEndian>) -> Option<u32> {
 fn is_phys32_entry(name: &[u8], kind: u64) -> bool {
     kind == XEN_ELFNOTE_PHYS32_ENTRY && matches!(name, b"Xen" | b"Xen\0")
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::{
+        super::samples::{self, EM_RISCV, Segment},
+        *,
+    };
+
+    const RAM: u64 = 0x8000_0000;
+
+    fn read(segments: &[Segment]) -> Result<(), ImageError> {
+        let image = samples::elf(EM_RISCV, RAM, segments);
+        recognise(&image).unwrap().map(|_| ())
+    }
+
+    #[test]
+    fn segments_come_in_the_order_of_addresses_and_empty_ones_not_at_all() {
+        let segments = [
+            Segment::load(RAM + 4096, RAM + 4096, 0, 100),
+            Segment::load(RAM + 9000, RAM, 0, 0),
+            Segment::load(RAM, RAM, 16, 4096),
+        ];
+        let image = samples::elf(EM_RISCV, RAM, &segments);
+        let elf = recognise(&image).unwrap().unwrap();
+        let starts: Vec<_> = elf
+            .segments
+            .iter()
+            .map(|segment| segment.physical)
+            .collect();
+        assert_eq!(starts, [RAM, RAM + 4096]);
+        assert_eq!(elf.segments[0].bytes.len(), 16);
+    }
+
+    #[test]
+    fn segments_that_share_memory_are_refused() {
+        let segments = [
+            Segment::load(RAM, RAM, 0, 4097),
+            Segment::load(RAM + 4096, 0, 0, 1),
+        ];
+        let (first, second) = (RAM, RAM + 4096);
+        assert_eq!(
+            read(&segments),
+            Err(ImageError::SegmentsOverlap { first, second })
+        );
+    }
+
+    #[test]
+    fn a_segment_with_more_file_than_memory_is_refused() {
+        let (index, file_bytes, memory_bytes) = (0, 32, 31);
+        let expected = ImageError::SegmentSize {
+            index,
+            file_bytes,
+            memory_bytes,
+        };
+        assert_eq!(read(&[Segment::load(RAM, RAM, 32, 31)]), Err(expected));
+    }
+
+    #[test]
+    fn a_segment_that_wraps_around_is_refused() {
+        let (index, start, memory_bytes) = (0, u64::MAX - 4, 8);
+        let expected = ImageError::SegmentWraps {
+            index,
+            start,
+            memory_bytes,
+        };
+        assert_eq!(read(&[Segment::load(start, RAM, 0, 8)]), Err(expected));
+        assert_eq!(read(&[Segment::load(RAM, start, 0, 8)]), Err(expected));
+    }
+
+    #[test]
+    fn nothing_to_load_and_too_much_to_load_are_refused() {
+        assert_eq!(read(&[]), Err(ImageError::ElfEmpty));
+        assert_eq!(read(&[Segment::pvh_note(0)]), Err(ImageError::ElfEmpty));
+        let many: Vec<_> = (0..65)
+            .map(|i| Segment::load(RAM + i * 16, RAM, 0, 16))
+            .collect();
+        assert_eq!(read(&many), Err(ImageError::ElfSegments { max: 64 }));
+    }
+
+    #[test]
+    fn headers_and_segments_behind_the_end_are_truncated() {
+        let image = samples::elf(EM_RISCV, RAM, &[Segment::load(RAM, RAM, 64, 64)]);
+        for size in [10, 63, 64, 100, image.len() - 1] {
+            let error = recognise(&image[..size]).unwrap().unwrap_err();
+            assert!(
+                matches!(error, ImageError::Truncated { .. }),
+                "{size}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn objects_and_big_endian_files_are_refused() {
+        let image = samples::elf(EM_RISCV, RAM, &[Segment::load(RAM, RAM, 64, 64)]);
+        let mut object = image.clone();
+        object[16] = 1;
+        assert_eq!(recognise(&object), Some(Err(ImageError::ElfType(1))));
+        let mut big = vec![0; image.len()];
+        big.copy_from_slice(&image);
+        big[5] = 2;
+        assert!(recognise(&big).unwrap().is_err());
+    }
+}

@@ -303,6 +303,9 @@ pub enum ImageError {
         /// What is allowed.
         max_bytes: u64,
     },
+    /// The machine is not described by a device tree.
+    #[error("this machine has no device tree; remove boot.dtb")]
+    FdtUnknown,
     /// The device tree given in the VM's file is damaged.
     #[error("boot.dtb cannot be used: {0}")]
     FdtGiven(FdtFault),

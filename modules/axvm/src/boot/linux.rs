@@ -100,3 +100,52 @@ fn parse(kind: LinuxKind, bytes: &[u8]) -> Result<LinuxImage<'_>, ImageError> {
         memory_bytes: image_bytes.max(file_bytes),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::samples, *};
+
+    #[test]
+    fn the_header_says_where_it_goes_and_what_it_needs() {
+        let file = samples::linux(LinuxKind::Riscv, 0x20_0000, 8192, 100);
+        let image = recognise(&file).unwrap().unwrap();
+        assert_eq!(image.kind, LinuxKind::Riscv);
+        assert_eq!((image.text_offset, image.memory_bytes), (0x20_0000, 8192));
+    }
+
+    #[test]
+    fn an_old_arm64_kernel_goes_to_its_old_offset() {
+        let file = samples::linux(LinuxKind::Arm64, 0, 0, 100);
+        let image = recognise(&file).unwrap().unwrap();
+        assert_eq!((image.text_offset, image.memory_bytes), (0x8_0000, 100));
+    }
+
+    #[test]
+    fn a_header_that_is_cut_off_is_truncated() {
+        let file = samples::linux(LinuxKind::Arm64, 0, 4096, 100);
+        let error = recognise(&file[..60]).unwrap().unwrap_err();
+        let format = ImageFormat::LinuxArm64;
+        let (needed_bytes, file_bytes) = (64, 60);
+        let expected = ImageError::Truncated {
+            format,
+            needed_bytes,
+            file_bytes,
+        };
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_size_less_than_the_file_and_a_big_endian_kernel_are_refused() {
+        let (image_bytes, file_bytes) = (64, 100);
+        let file = samples::linux(LinuxKind::Riscv, 0, image_bytes, 100);
+        let expected = ImageError::LinuxSize {
+            image_bytes,
+            file_bytes,
+        };
+        assert_eq!(recognise(&file), Some(Err(expected)));
+
+        let mut file = samples::linux(LinuxKind::Arm64, 0, 4096, 100);
+        file[24] = 1;
+        assert_eq!(recognise(&file), Some(Err(ImageError::LinuxBigEndian)));
+    }
+}

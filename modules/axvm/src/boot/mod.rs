@@ -17,10 +17,14 @@ mod error;
 pub mod fdt;
 mod foreign;
 mod image;
+mod kernel;
 mod linux;
 mod load;
 mod multiboot;
 mod place;
+mod rules;
+#[cfg(test)]
+mod samples;
 mod space;
 
 pub use bzimage::BzImage;
@@ -30,7 +34,6 @@ pub use image::{Image, recognise};
 pub use linux::{LinuxImage, LinuxKind};
 pub use load::{load, load_fdt};
 pub use multiboot::{LoadAddresses, Multiboot};
-pub use place::{
-    BootRules, FdtPosition, Handover, LinuxFormat, Placed, Placement, Protocol, place,
-};
+pub use place::{Placed, Placement, Protocol, place};
+pub use rules::{BootRules, FdtPosition, Handover, LinuxFormat};
 pub use space::GuestRange;

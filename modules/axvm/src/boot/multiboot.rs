@@ -128,3 +128,71 @@ fn addresses(bytes: &[u8], offset: usize) -> Result<LoadAddresses, ImageError> {
         entry,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::{vec, vec::Vec};
+
+    use super::{super::samples, *};
+
+    /// A file with 16 bytes, the header, and 64 bytes of code.
+    fn file(flags: u32, addresses: [u32; 5]) -> Vec<u8> {
+        let mut file = vec![0x90; 16];
+        file.extend(samples::multiboot_header(flags, addresses));
+        file.extend([0xf4; 64]);
+        file
+    }
+
+    const HEADER: u32 = 0x10_0010;
+    const LOAD: u32 = 0x10_0000;
+
+    #[test]
+    fn the_addresses_say_what_is_loaded_where() {
+        let file = file(1 << 16, [HEADER, LOAD, LOAD + 96, LOAD + 4096, LOAD + 48]);
+        let image = recognise(&file).unwrap().unwrap();
+        let (bytes, addresses) = image.loaded().unwrap();
+        assert_eq!(bytes, &file[..96]);
+        assert_eq!(addresses.memory_bytes, 4096);
+        assert_eq!(addresses.entry, LOAD + 48);
+    }
+
+    #[test]
+    fn zero_ends_mean_the_whole_file_and_no_bss() {
+        let file = file(1 << 16, [HEADER, LOAD, 0, 0, LOAD]);
+        let addresses = recognise(&file).unwrap().unwrap().addresses.unwrap();
+        assert_eq!(addresses.file_bytes as usize, file.len());
+        assert_eq!(addresses.memory_bytes, addresses.file_bytes);
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_no_header() {
+        let mut file = file(0, [0; 5]);
+        file[24] ^= 1;
+        assert_eq!(recognise(&file), None);
+    }
+
+    #[test]
+    fn addresses_that_contradict_each_other_are_refused() {
+        let wrong = [
+            [LOAD, HEADER, 0, 0, 0],                 // the header before the load address
+            [LOAD + 64, LOAD, 0, 0, 0],              // the load address before the file
+            [HEADER, LOAD, LOAD - 1, 0, 0],          // the end before the start
+            [HEADER, LOAD, LOAD + 4096, 0, 0],       // the end after the file
+            [HEADER, LOAD, LOAD + 96, LOAD + 95, 0], // a bss that ends before the data
+            [HEADER, LOAD, LOAD, 0, 0],              // nothing
+        ];
+        for addresses in wrong {
+            let error = recognise(&file(1 << 16, addresses)).unwrap().unwrap_err();
+            assert!(
+                matches!(error, ImageError::MultibootAddresses { .. }),
+                "{addresses:x?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_required_feature_that_is_not_known_is_refused() {
+        let error = recognise(&file(1 << 5, [0; 5])).unwrap().unwrap_err();
+        assert_eq!(error, ImageError::MultibootFeatures(1 << 5));
+    }
+}

@@ -6,85 +6,23 @@
 //! kernel where there is room. What is placed is wholly in RAM, outside what
 //! the machine keeps, and overlaps nothing.
 //!
-//! Where an ELF goes: `p_paddr` is the physical address. If it is not in RAM and
-//! equals `p_vaddr` in every segment, the linker knew virtual addresses only
-//! (as with kernels in the upper half that have no `AT` in their linker script).
-//! Such kernels map RAM linearly by 1 GiB pages, so that an address and its
-//! physical address agree in their low 30 bits: the image moves as a whole to
-//! the lowest free RAM where they do. `boot.load` moves any ELF as a whole.
-//!
 //! Spec: Linux, arm64/booting.rst, riscv/boot.rst, x86/boot.rst.
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 
 use axvm_types::GuestPhysAddr;
 
 use super::{
-    BzImage, ElfImage, ElfSegment, GuestRange, Image, ImageError, ImageFormat, LinuxImage,
-    LinuxKind, Multiboot, bytes::length, fdt, space::Space,
+    BootRules, BzImage, FdtPosition, GuestRange, Handover, Image, ImageError, ImageFormat,
+    Multiboot, bytes::length, fdt, kernel::Kernel, space::Space,
 };
 use crate::{BootConfig, RamRegion};
 
-const PAGE_BYTES: u64 = 4 << 10;
-const LARGE_PAGE_BYTES: u64 = 2 << 20;
-const HUGE_PAGE_BYTES: u64 = 1 << 30;
+pub(super) const PAGE_BYTES: u64 = 4 << 10;
+pub(super) const LARGE_PAGE_BYTES: u64 = 2 << 20;
+pub(super) const HUGE_PAGE_BYTES: u64 = 1 << 30;
 /// What 32-bit boot protocols can name.
 const LIMIT_32_BIT: u64 = 1 << 32;
-/// Where a PC's extended memory starts.
-const HIGH_MEMORY: u64 = 1 << 20;
-
-/// What a machine boots, and with what around it.
-#[derive(Clone, Copy, Debug)]
-pub struct BootRules<'a> {
-    /// Its RAM; flat and Linux images count from the first region's start.
-    pub ram: &'a [RamRegion],
-    /// RAM that the machine keeps for its own tables, such as a PC's first MiB.
-    pub reserved: &'a [GuestRange],
-    /// The `e_machine` of ELFs that it runs, the usual one first.
-    pub elf_machines: &'a [u16],
-    /// The Linux format that it boots.
-    pub linux: Option<LinuxFormat>,
-    /// Where flat images go, from the start of RAM; `None` refuses them.
-    pub flat_offset: Option<u64>,
-    /// How the kernel is told about the machine.
-    pub handover: Handover,
-}
-
-/// The Linux format that a machine boots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinuxFormat {
-    /// `Image` with the header of riscv or arm64.
-    Image(LinuxKind),
-    /// `bzImage`.
-    BzImage,
-}
-
-/// How a kernel is told about its machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handover {
-    /// By nothing in memory.
-    Nothing,
-    /// By a device tree.
-    Fdt {
-        /// Room for the tree that the machine writes.
-        room_bytes: u64,
-        /// Where it goes for kernels that are ELFs.
-        elf: FdtPosition,
-    },
-    /// By a PC's structures, which the architecture writes into reserved RAM;
-    /// makes multiboot headers and PVH notes count.
-    Pc,
-}
-
-/// Where a device tree goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FdtPosition {
-    /// High, where Linux accepts it.
-    High,
-    /// At the start of RAM, where QEMU's arm boards leave it for bare-metal
-    /// kernels that are not told the address; high if that is not free.
-    RamStart,
-}
 
 /// Some bytes of a file and the memory they go to; zeros follow them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,13 +62,6 @@ pub struct Placement<'a> {
     pub fdt: Option<GuestRange>,
 }
 
-/// A kernel that has its place.
-struct Kernel<'a> {
-    placed: Vec<Placed<'a>>,
-    entry: u64,
-    protocol: Protocol<'a>,
-}
-
 /// Places everything that `boot` names; `image` was recognised in its kernel.
 pub fn place<'a>(
     image: &Image<'a>,
@@ -160,181 +91,20 @@ pub fn place<'a>(
 }
 
 /// Places one thing after the other.
-struct Placer<'r, 'a> {
-    rules: &'r BootRules<'r>,
-    boot: &'a BootConfig,
-    space: Space,
+pub(super) struct Placer<'r, 'a> {
+    pub(super) rules: &'r BootRules<'r>,
+    pub(super) boot: &'a BootConfig,
+    pub(super) space: Space,
 }
 
 impl<'a> Placer<'_, 'a> {
-    fn kernel(&mut self, image: &Image<'a>) -> Result<Kernel<'a>, ImageError> {
-        match (image, self.rules.linux, self.rules.handover) {
-            (Image::Elf(elf), ..) => self.elf(elf),
-            (Image::Linux(linux), Some(LinuxFormat::Image(kind)), _) if kind == linux.kind => {
-                self.linux(linux)
-            }
-            (Image::BzImage(image), Some(LinuxFormat::BzImage), _) => self.bzimage(image),
-            (Image::Multiboot(image), _, Handover::Pc) => self.multiboot(image),
-            (Image::Flat(bytes), ..) => self.flat(bytes),
-            _ => Err(ImageError::WrongFormat(image.format())),
-        }
-    }
-
-    /// A flat image: at `boot.load`, or where the machine says.
-    fn flat(&mut self, bytes: &'a [u8]) -> Result<Kernel<'a>, ImageError> {
-        let usual = self.rules.flat_offset.map(|offset| self.ram_offset(offset));
-        let start = self
-            .boot
-            .load
-            .or(usual)
-            .ok_or(ImageError::WrongFormat(ImageFormat::Flat))?;
-        let placed = self.take(start, bytes, length(bytes))?;
-        Ok(direct(placed, start))
-    }
-
-    /// A Linux `Image`: `text_offset` after a multiple of 2 MiB.
-    fn linux(&mut self, image: &LinuxImage<'a>) -> Result<Kernel<'a>, ImageError> {
-        let offset = match image.text_offset {
-            // As QEMU does: images with a small offset that are linked to fixed
-            // addresses expect the first 2 MiB to be firmware's.
-            offset if offset < PAGE_BYTES => offset.saturating_add(LARGE_PAGE_BYTES),
-            offset => offset,
-        };
-        let start = self.boot.load.unwrap_or_else(|| self.ram_offset(offset));
-        let misplaced = start.wrapping_sub(image.text_offset) % LARGE_PAGE_BYTES;
-        if misplaced != 0 {
-            return Err(ImageError::LoadMisaligned {
-                start,
-                align: LARGE_PAGE_BYTES,
-                offset: image.text_offset,
-            });
-        }
-        let placed = self.take(start, image.bytes, image.memory_bytes)?;
-        Ok(direct(placed, start))
-    }
-
-    /// A bzImage: where it prefers, or as low as it can if there is no room.
-    fn bzimage(&mut self, image: &BzImage<'a>) -> Result<Kernel<'a>, ImageError> {
-        let start = self.boot.load.unwrap_or_else(|| self.bzimage_start(image));
-        if image.is_relocatable && !start.is_multiple_of(image.alignment) {
-            return Err(ImageError::LoadMisaligned {
-                start,
-                align: image.alignment,
-                offset: 0,
-            });
-        }
-        let placed = self.take(start, image.kernel, image.memory_bytes)?;
-        Ok(Kernel {
-            protocol: Protocol::LinuxPc(*image),
-            ..direct(placed, start)
-        })
-    }
-
-    fn bzimage_start(&self, image: &BzImage<'_>) -> u64 {
-        let preferred = image.pref_address;
-        if self.space.room_at(preferred) >= image.memory_bytes || !image.is_relocatable {
-            return preferred;
-        }
-        self.space
-            .find_low(image.memory_bytes, image.alignment, 0, HIGH_MEMORY)
-            .unwrap_or(preferred)
-    }
-
-    /// A multiboot kernel: where the addresses in its header say.
-    fn multiboot(&mut self, image: &Multiboot<'a>) -> Result<Kernel<'a>, ImageError> {
-        let wrong = ImageError::WrongFormat(ImageFormat::Multiboot);
-        let (bytes, addresses) = image.loaded().ok_or(wrong)?;
-        let placed = self.take(
-            u64::from(addresses.load),
-            bytes,
-            u64::from(addresses.memory_bytes),
-        )?;
-        Ok(Kernel {
-            protocol: Protocol::Multiboot(*image),
-            ..direct(placed, u64::from(addresses.entry))
-        })
-    }
-
-    /// An ELF: by the boot protocol that it carries, if the machine is a PC.
-    fn elf(&mut self, elf: &ElfImage<'a>) -> Result<Kernel<'a>, ImageError> {
-        self.check_machine(elf.machine)?;
-        let is_pc = self.rules.handover == Handover::Pc;
-        match (elf.multiboot, elf.pvh_entry) {
-            (Some(image), _) if is_pc && image.addresses.is_some() => self.multiboot(&image),
-            (Some(image), _) if is_pc => Ok(Kernel {
-                protocol: Protocol::Multiboot(image),
-                ..self.segments(elf)?
-            }),
-            (None, Some(entry)) if is_pc => Ok(Kernel {
-                entry: u64::from(entry),
-                protocol: Protocol::Pvh,
-                ..self.segments(elf)?
-            }),
-            _ => self.segments(elf),
-        }
-    }
-
-    fn check_machine(&self, found: u16) -> Result<(), ImageError> {
-        let machines = self.rules.elf_machines;
-        match machines.first() {
-            _ if machines.contains(&found) => Ok(()),
-            Some(&expected) => Err(ImageError::WrongMachine { found, expected }),
-            None => Err(ImageError::WrongFormat(ImageFormat::Elf)),
-        }
-    }
-
-    /// Places an ELF's segments; the entry follows them.
-    fn segments(&mut self, elf: &ElfImage<'a>) -> Result<Kernel<'a>, ImageError> {
-        let shift = self.elf_shift(&elf.segments)?;
-        let mut placed = Vec::with_capacity(elf.segments.len());
-        for segment in &elf.segments {
-            let start = segment.physical.wrapping_sub(shift);
-            placed.push(self.take(start, segment.bytes, segment.memory_bytes)?);
-        }
-        Ok(Kernel {
-            placed,
-            entry: elf_physical(elf).wrapping_sub(shift),
-            protocol: Protocol::Direct,
-        })
-    }
-
-    /// Returns how far down the segments move, modulo 2^64.
-    fn elf_shift(&self, segments: &[ElfSegment<'_>]) -> Result<u64, ImageError> {
-        let first = segments.first().map_or(0, |segment| segment.physical);
-        let end = segments.last().map_or(first, ElfSegment::end);
-        let size = end.saturating_sub(first);
-        if let Some(load) = self.boot.load {
-            return Ok(first.wrapping_sub(load));
-        }
-        let is_virtual_only = segments
-            .iter()
-            .all(|segment| segment.physical == segment.virt);
-        if in_ram(self.rules.ram, first) || !is_virtual_only {
-            return Ok(0);
-        }
-        self.space
-            .find_low(size, HUGE_PAGE_BYTES, first, 0)
-            .map(|start| first.wrapping_sub(start))
-            .ok_or_else(|| self.no_home(first, size))
-    }
-
-    /// Says why a kernel that may move finds no room.
-    fn no_home(&self, start: u64, size_bytes: u64) -> ImageError {
-        let ram_start = self.ram_offset(start % HUGE_PAGE_BYTES);
-        match self.space.room_at(ram_start) {
-            0 => ImageError::LoadOutsideRam { start, size_bytes },
-            room_bytes => ImageError::KernelTooLarge {
-                start: address(ram_start),
-                size_bytes,
-                room_bytes,
-            },
-        }
-    }
-
     /// Room for the device tree: the machine's own, or the one given.
     fn fdt(&mut self, format: ImageFormat, near: u64) -> Result<Option<GuestRange>, ImageError> {
         let Handover::Fdt { room_bytes, elf } = self.rules.handover else {
-            return Ok(None);
+            return match self.boot.dtb {
+                Some(_) => Err(ImageError::FdtUnknown),
+                None => Ok(None),
+            };
         };
         let size_bytes = match &self.boot.dtb {
             None => room_bytes,
@@ -343,7 +113,13 @@ impl<'a> Placer<'_, 'a> {
         let at_start = (format == ImageFormat::Elf && elf == FdtPosition::RamStart)
             .then(|| self.space.take(self.ram_offset(0), size_bytes))
             .flatten();
-        let high = || self.high(size_bytes, LARGE_PAGE_BYTES, near);
+        // Kernels of old want it not to cross a multiple of 2 MiB; VMs with
+        // little RAM have no choice.
+        let high = || {
+            [LARGE_PAGE_BYTES, PAGE_BYTES]
+                .into_iter()
+                .find_map(|align| self.high(size_bytes, align, near))
+        };
         at_start
             .or_else(high)
             .map(Some)
@@ -398,71 +174,236 @@ impl<'a> Placer<'_, 'a> {
     }
 
     /// Returns an address so far from the start of RAM.
-    fn ram_offset(&self, offset: u64) -> u64 {
+    pub(super) fn ram_offset(&self, offset: u64) -> u64 {
         let start = self.rules.ram.first();
         let start = start.map_or(0, |&region| GuestRange::from(region).first());
         start.saturating_add(offset)
     }
-
-    /// Takes a range for a part of the kernel, or says why it cannot be had.
-    fn take(
-        &mut self,
-        start: u64,
-        bytes: &'a [u8],
-        size_bytes: u64,
-    ) -> Result<Placed<'a>, ImageError> {
-        match self.space.take(start, size_bytes) {
-            Some(range) => Ok(Placed { range, bytes }),
-            None => Err(self.refuse(start, size_bytes)),
-        }
-    }
-
-    fn refuse(&self, start: u64, size_bytes: u64) -> ImageError {
-        let mut ram = self
-            .rules
-            .ram
-            .iter()
-            .map(|&region| GuestRange::from(region));
-        let Some(region) = ram.find(|range| range.contains(start)) else {
-            return ImageError::LoadOutsideRam { start, size_bytes };
-        };
-        let room_bytes = region.end().saturating_sub(start);
-        let start = address(start);
-        if room_bytes < size_bytes {
-            return ImageError::KernelTooLarge {
-                start,
-                size_bytes,
-                room_bytes,
-            };
-        }
-        ImageError::LoadReserved { start, size_bytes }
-    }
 }
 
-/// Returns the entry's physical address: by the segment that has it as a
-/// virtual address, or else as it is.
-fn elf_physical(elf: &ElfImage<'_>) -> u64 {
-    let offset_in = |segment: &ElfSegment<'_>| {
-        let offset = elf.entry.checked_sub(segment.virt)?;
-        (offset < segment.memory_bytes).then(|| segment.physical.saturating_add(offset))
-    };
-    elf.segments.iter().find_map(offset_in).unwrap_or(elf.entry)
-}
-
-/// A kernel of one piece that starts at `entry`.
-fn direct(placed: Placed<'_>, entry: u64) -> Kernel<'_> {
-    Kernel {
-        placed: vec![placed],
-        entry,
-        protocol: Protocol::Direct,
-    }
-}
-
-fn in_ram(ram: &[RamRegion], address: u64) -> bool {
+/// Tells whether RAM has the address.
+pub(super) fn in_ram(ram: &[RamRegion], address: u64) -> bool {
     ram.iter()
         .any(|&region| GuestRange::from(region).contains(address))
 }
 
-fn address(value: u64) -> GuestPhysAddr {
+/// Makes a guest address of a number.
+pub(super) fn address(value: u64) -> GuestPhysAddr {
     GuestRange::new(value, 0).start
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::boot::{
+        Handover, LinuxKind, recognise,
+        samples::{self, MIB, Segment, pc, region, riscv},
+    };
+
+    const RAM: u64 = 0x8000_0000;
+
+    fn linux(memory_bytes: u64) -> BootConfig {
+        samples::boot(&samples::linux(
+            LinuxKind::Riscv,
+            2 * MIB,
+            memory_bytes,
+            100,
+        ))
+    }
+
+    fn placed<'a>(
+        boot: &'a BootConfig,
+        rules: &BootRules<'_>,
+    ) -> Result<Placement<'a>, ImageError> {
+        place(&recognise(&boot.kernel)?, boot, rules)
+    }
+
+    #[test]
+    fn the_tree_and_the_initrd_go_high_and_aligned() {
+        let ram = [region(RAM, 256 * MIB)];
+        let mut boot = linux(MIB);
+        boot.initrd = Some(samples::shared(&[7; 5000]));
+        let placement = placed(&boot, &riscv(&ram)).unwrap();
+        let (fdt, initrd) = (placement.fdt.unwrap(), placement.initrd.unwrap());
+        assert_eq!(fdt.first(), RAM + 254 * MIB);
+        assert_eq!(initrd.range.end(), RAM + 256 * MIB - 8192 + 5000);
+        assert_eq!(initrd.range.first() % PAGE_BYTES, 0);
+        assert_eq!(initrd.bytes.len(), 5000);
+    }
+
+    #[test]
+    fn both_stay_within_a_gib_of_the_kernel_where_there_is_room() {
+        let ram = [region(RAM, 8192 * MIB)];
+        let mut boot = linux(MIB);
+        boot.initrd = Some(samples::shared(&[7; 5000]));
+        let placement = placed(&boot, &riscv(&ram)).unwrap();
+        let limit = RAM + 2 * MIB + HUGE_PAGE_BYTES;
+        assert!(placement.fdt.unwrap().end() <= limit);
+        assert!(placement.initrd.unwrap().range.end() <= limit);
+    }
+
+    #[test]
+    fn bare_metal_elves_find_the_tree_at_the_start_of_ram_where_boards_leave_it_there() {
+        let ram = [region(RAM, 64 * MIB)];
+        let rules = BootRules {
+            handover: Handover::Fdt {
+                room_bytes: 64 << 10,
+                elf: FdtPosition::RamStart,
+            },
+            ..riscv(&ram)
+        };
+        let fdt = |start: u64| {
+            let segment = Segment::load(start, start, 16, 64);
+            let boot = samples::boot(&samples::elf(samples::EM_RISCV, start, &[segment]));
+            placed(&boot, &rules).unwrap().fdt.unwrap().first()
+        };
+        assert_eq!(fdt(RAM + 2 * MIB), RAM);
+        assert_eq!(fdt(RAM), RAM + 62 * MIB);
+        let fdt = placed(&linux(MIB), &rules).unwrap().fdt.unwrap();
+        assert_eq!(fdt.first(), RAM + 62 * MIB);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_its_size() {
+        let ram = [region(RAM, 64 * MIB)];
+        let mut boot = linux(60 * MIB);
+        boot.initrd = Some(samples::shared(&vec![7; 3 << 20]));
+        let expected = ImageError::InitrdTooLarge {
+            size_bytes: 3 * MIB,
+            room_bytes: 2 * MIB,
+        };
+        assert_eq!(placed(&boot, &riscv(&ram)).unwrap_err(), expected);
+        let rules = BootRules {
+            handover: Handover::Fdt {
+                room_bytes: 4 * MIB,
+                elf: FdtPosition::High,
+            },
+            ..riscv(&ram)
+        };
+        let size_bytes = 4 * MIB;
+        let expected = ImageError::NoRoomForFdt { size_bytes };
+        assert_eq!(placed(&boot, &rules).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn a_pc_keeps_the_initrd_below_what_its_kernel_accepts() {
+        let ram = [region(0, 64 * MIB)];
+        let mut kernel = samples::bzimage(16 * MIB, 1 << 20, 4096);
+        samples::put(&mut kernel, 0x22c, &(32 * MIB as u32 - 1).to_le_bytes());
+        let mut boot = samples::boot(&kernel);
+        boot.initrd = Some(samples::shared(&[7; 5000]));
+        let initrd = placed(&boot, &pc(&ram)).unwrap().initrd.unwrap();
+        assert_eq!(initrd.range.first(), 32 * MIB - 8192);
+        boot.dtb = Some(samples::shared(&[0; 64]));
+        assert_eq!(placed(&boot, &pc(&ram)), Err(ImageError::FdtUnknown));
+    }
+
+    #[test]
+    fn a_tiny_vm_has_room_for_its_tree_too() {
+        let ram = [region(0, 2 * MIB)];
+        let rules = BootRules {
+            flat_offset: Some(0),
+            ..riscv(&ram)
+        };
+        let boot = samples::boot(&[0x13, 0, 0, 0]);
+        let fdt = placed(&boot, &rules).unwrap().fdt.unwrap();
+        assert_eq!(fdt.end(), 2 * MIB);
+    }
+
+    /// Checks that everything is in RAM, outside what is kept, and disjoint.
+    fn check(placement: &Placement<'_>, rules: &BootRules<'_>) {
+        let kernel = placement.kernel.iter().chain(&placement.initrd);
+        let mut ranges: Vec<_> = kernel.map(|part| part.range).collect();
+        for part in placement.kernel.iter().chain(&placement.initrd) {
+            assert!(length(part.bytes) <= part.range.size_bytes);
+        }
+        ranges.extend(placement.fdt);
+        let ram: Vec<GuestRange> = rules.ram.iter().map(|&ram| ram.into()).collect();
+        for range in &ranges {
+            let holds = |ram: &GuestRange| ram.first() <= range.first() && range.end() <= ram.end();
+            assert!(ram.iter().any(holds), "{range:x?} is outside RAM");
+        }
+        ranges.extend(rules.reserved);
+        ranges.sort_by_key(GuestRange::first);
+        for pair in ranges.windows(2) {
+            assert!(pair[0].end() <= pair[1].first(), "{pair:x?} overlap");
+        }
+        assert!(in_ram(rules.ram, placement.entry.as_usize() as u64));
+    }
+
+    prop_compose! {
+        /// An address near something that matters, or anywhere.
+        fn any_address()(
+            base in prop::sample::select(vec![
+                0, RAM, RAM + 64 * MIB, 0xffff_ffc0_8020_0000, 1 << 32, u64::MAX - 4 * MIB,
+            ]),
+            offset in 0..4 * MIB,
+            is_aligned in any::<bool>(),
+        ) -> u64 {
+            base + if is_aligned { offset & !(MIB - 1) } else { offset }
+        }
+    }
+
+    prop_compose! {
+        fn any_segment()(
+            physical in any_address(),
+            virt in any_address(),
+            is_flat in any::<bool>(),
+            file_bytes in 0..64usize,
+            memory_bytes in 0..6 * MIB,
+        ) -> Segment {
+            let virt = if is_flat { physical } else { virt };
+            Segment::load(physical, virt, file_bytes, memory_bytes)
+        }
+    }
+
+    fn any_kernel() -> impl Strategy<Value = Vec<u8>> {
+        let segments = proptest::collection::vec(any_segment(), 1..4);
+        prop_oneof![
+            (any_address(), segments, any::<bool>(), any::<u32>()).prop_map(
+                |(entry, mut segments, is_pc, pvh)| {
+                    segments.push(Segment::pvh_note(pvh >> 8));
+                    let machine = if is_pc {
+                        samples::EM_X86_64
+                    } else {
+                        samples::EM_RISCV
+                    };
+                    samples::elf(machine, entry, &segments)
+                }
+            ),
+            (any_address(), any_address(), 64..200usize).prop_map(|(offset, size, file)| {
+                samples::linux(LinuxKind::Riscv, offset, size, file)
+            }),
+            (any_address(), any::<u32>(), 16..4096usize)
+                .prop_map(|(preferred, init, file)| samples::bzimage(preferred, init >> 6, file)),
+            proptest::collection::vec(any::<u8>(), 1..200),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_placed_is_in_ram_and_overlaps_nothing(
+            kernel in any_kernel(),
+            initrd in 0..40_000usize,
+            load in proptest::option::weighted(0.2, any_address()),
+            entry in proptest::option::weighted(0.1, any_address()),
+            is_pc in any::<bool>(),
+            sizes in (1..32u64, 0..32u64),
+        ) {
+            let start = if is_pc { 0 } else { RAM };
+            let second = region(start + (1 << 32), sizes.1 * 2 * MIB);
+            let ram = [region(start, sizes.0 * 2 * MIB), second];
+            let rules = if is_pc { pc(&ram) } else { riscv(&ram) };
+            let mut boot = samples::boot(&kernel);
+            boot.initrd = Some(samples::shared(&vec![1; initrd]));
+            (boot.load, boot.entry) = (load, entry);
+            if let Ok(placement) = placed(&boot, &rules) {
+                check(&placement, &rules);
+            }
+        }
+    }
 }

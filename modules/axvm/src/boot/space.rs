@@ -133,3 +133,68 @@ impl Space {
         self.free = left;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::samples::region, *};
+
+    #[test]
+    fn what_is_reserved_is_not_given_out() {
+        let reserved = [GuestRange::new(0, 0x1000), GuestRange::new(0x3000, 0x1000)];
+        let mut space = Space::new(&[region(0, 0x10000)], &reserved);
+        assert_eq!(space.take(0xfff, 1), None);
+        assert_eq!(space.take(0x2fff, 2), None);
+        assert!(space.take(0x1000, 0x2000).is_some());
+        assert_eq!(space.find_low(0x1000, 0x1000, 0, 0), Some(0x4000));
+    }
+
+    #[test]
+    fn ranges_that_wrap_are_never_free() {
+        let mut space = Space::new(&[region(0x1000, 0x1000)], &[]);
+        assert_eq!(space.take(0x1800, u64::MAX), None);
+        assert_eq!(space.take_high(u64::MAX, 0x1000, u64::MAX), None);
+        assert_eq!(space.find_low(u64::MAX, 0x1000, 0, 0), None);
+    }
+
+    proptest! {
+        /// The model is one flag for each address.
+        #[test]
+        fn what_is_taken_was_free_and_is_free_no_more(
+            ops in proptest::collection::vec((0..3u8, 0..80u64, 1..20u64, 0..4u32), 1..20),
+        ) {
+            let mut model = [false; 100];
+            model[8..40].fill(true);
+            model[48..64].fill(true);
+            let mut space = Space::new(&[region(8, 32), region(48, 16)], &[]);
+            for (op, at, size, shift) in ops {
+                let align = 1 << shift;
+                let is_free = |start: u64| {
+                    let range = start as usize..(start + size) as usize;
+                    model.get(range).is_some_and(|flags| flags.iter().all(|&flag| flag))
+                };
+                let all = 0..100u64;
+                let (taken, expected) = match op {
+                    0 => (space.take(at, size), is_free(at).then_some(at)),
+                    1 => (
+                        space.take_high(size, align, at),
+                        all.filter(|&s| s % align == 0 && s + size <= at && is_free(s)).max(),
+                    ),
+                    _ => {
+                        let low = space.find_low(size, align, at % align, at);
+                        let expected = all
+                            .filter(|&s| s >= at && s % align == at % align && is_free(s))
+                            .min();
+                        prop_assert_eq!(low, expected);
+                        (low.and_then(|start| space.take(start, size)), expected)
+                    }
+                };
+                prop_assert_eq!(taken.map(|range| range.first()), expected);
+                if let Some(start) = expected {
+                    model[start as usize..(start + size) as usize].fill(false);
+                }
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! The nodes of devices that several machines have.
 //!
-//! They are what QEMU's `virt` machines write, name and order of properties
+//! They are what QEMU's `virt` machines write, names and values of properties
 //! included, because that is what guests were tested with. Each may stand in the
 //! root or in a bus node whose addresses and sizes have two cells.
 //!
@@ -9,12 +9,13 @@
 //! rtc/google,goldfish-rtc, rtc/arm,pl031, power/reset/syscon-poweroff and
 //! syscon-reboot, virtio/mmio.
 
-use alloc::format;
+use alloc::{format, string::String};
 
-use super::{
-    super::{GuestRange, ImageError},
-    Fdt,
-};
+use super::Fdt;
+use crate::boot::{GuestRange, ImageError};
+
+/// What QEMU's arm boards clock their peripherals with.
+const APB_CLOCK_HZ: u32 = 24_000_000;
 
 /// An interrupt as its controller's binding writes it.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +44,7 @@ pub struct Pl011<'a> {
     pub reg: GuestRange,
     /// Its interrupt.
     pub interrupt: Interrupt<'a>,
-    /// The phandle of its clock, see [`Fdt::fixed_clock`].
+    /// The phandle of its clock, see [`Fdt::apb_clock`].
     pub clock: u32,
 }
 
@@ -87,12 +88,12 @@ impl Fdt {
         })
     }
 
-    /// Writes a clock that always runs at one frequency.
-    pub fn fixed_clock(&mut self, name: &str, phandle: u32, hz: u32) -> Result<(), ImageError> {
-        self.node(name, |fdt| {
+    /// Writes the 24 MHz clock to which PL011 and PL031 nodes refer.
+    pub fn apb_clock(&mut self, phandle: u32) -> Result<(), ImageError> {
+        self.node("apb-pclk", |fdt| {
             fdt.phandle(phandle)?;
             fdt.string("clock-output-names", "clk24mhz")?;
-            fdt.u32("clock-frequency", hz)?;
+            fdt.u32("clock-frequency", APB_CLOCK_HZ)?;
             fdt.u32("#clock-cells", 0)?;
             fdt.string("compatible", "fixed-clock")
         })
@@ -176,6 +177,110 @@ impl Fdt {
 }
 
 /// Returns a node's name with its unit address.
-fn unit(name: &str, reg: GuestRange) -> alloc::string::String {
+fn unit(name: &str, reg: GuestRange) -> String {
     format!("{name}@{:x}", reg.first())
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use dtoolkit::fdt::Fdt as Reader;
+
+    use super::*;
+
+    /// Returns the tree as a reader sees it.
+    fn source(body: fn(&mut Fdt) -> Result<(), ImageError>) -> String {
+        let blob = Fdt::write("machine", "some,machine", body).unwrap();
+        Reader::new(&blob).unwrap().to_string()
+    }
+
+    fn has(source: &str, lines: &[&str]) {
+        for line in lines {
+            assert!(source.contains(line), "{line} is not in {source}");
+        }
+    }
+
+    #[test]
+    fn the_riscv_machine_s_devices_are_as_its_drivers_expect() {
+        let source = source(|fdt| {
+            let interrupt = Interrupt {
+                parent: Some(9),
+                cells: &[10],
+            };
+            fdt.uart16550(&Uart16550 {
+                reg: GuestRange::new(0x1000_0000, 0x100),
+                interrupt,
+                clock_hz: 1_843_200,
+            })?;
+            fdt.goldfish_rtc(GuestRange::new(0x10_1000, 0x1000), interrupt)?;
+            fdt.sifive_test(GuestRange::new(0x10_0000, 0x1000), 4)?;
+            let (controller, offset) = (4, 0);
+            fdt.poweroff(Syscon {
+                controller,
+                offset,
+                value: 0x5555,
+            })?;
+            fdt.reboot(Syscon {
+                controller,
+                offset,
+                value: 0x7777,
+            })?;
+            fdt.virtio_mmio(&VirtioMmio {
+                reg: GuestRange::new(0x1000_1000, 0x1000),
+                interrupt,
+            })
+        });
+        has(
+            &source,
+            &[
+                "serial@10000000 {",
+                "compatible = \"ns16550a\"",
+                "clock-frequency = <0x1c2000>",
+                "interrupt-parent = <0x09>",
+                "rtc@101000 {",
+                "compatible = \"google,goldfish-rtc\"",
+                "test@100000 {",
+                "compatible = \"sifive,test1\", \"sifive,test0\", \"syscon\"",
+                "compatible = \"syscon-poweroff\"",
+                "value = <0x5555>",
+                "value = <0x7777>",
+                "regmap = <0x04>",
+                "virtio_mmio@10001000 {",
+                "reg = <0x00 0x10001000 0x00 0x1000>",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_arm_machine_s_devices_are_as_its_drivers_expect() {
+        let source = source(|fdt| {
+            let interrupt = Interrupt {
+                parent: None,
+                cells: &[0, 1, 4],
+            };
+            fdt.apb_clock(3)?;
+            fdt.pl011(&Pl011 {
+                reg: GuestRange::new(0x900_0000, 0x1000),
+                interrupt,
+                clock: 3,
+            })?;
+            fdt.pl031(GuestRange::new(0x901_0000, 0x1000), interrupt, 3)
+        });
+        has(
+            &source,
+            &[
+                "apb-pclk {",
+                "clock-frequency = <0x16e3600>",
+                "pl011@9000000 {",
+                "interrupts = <0x00 0x01 0x04>",
+                "clocks = <0x03 0x03>",
+                "clock-names = \"uartclk\", \"apb_pclk\"",
+                "compatible = \"arm,pl011\", \"arm,primecell\"",
+                "pl031@9010000 {",
+                "compatible = \"arm,pl031\", \"arm,primecell\"",
+            ],
+        );
+        assert!(!source.contains("interrupt-parent"));
+    }
 }

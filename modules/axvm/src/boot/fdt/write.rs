@@ -8,11 +8,11 @@ use alloc::{format, string::ToString, vec::Vec};
 
 use vm_fdt::{Error as WriterError, FdtWriter, FdtWriterNode};
 
-use super::{
-    super::{FdtFault, GuestRange, ImageError, Placement},
-    MAX_CMDLINE_BYTES,
+use super::MAX_CMDLINE_BYTES;
+use crate::{
+    RamRegion,
+    boot::{FdtFault, GuestRange, ImageError, Placement},
 };
-use crate::RamRegion;
 
 /// What `/chosen` says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -187,7 +187,6 @@ pub(super) fn check_cmdline(cmdline: &str) -> Result<(), ImageError> {
 }
 
 /// Says in this crate's words why the writer refused.
-#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
 fn explain(error: WriterError) -> ImageError {
     ImageError::FdtWritten(match error {
         WriterError::InvalidString => FdtFault::Nul,
@@ -203,4 +202,81 @@ fn explain(error: WriterError) -> ImageError {
         | WriterError::OutOfOrderEndNode
         | WriterError::UnclosedNode => FdtFault::Order,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use dtoolkit::{Node, Property, fdt::Fdt as Reader};
+
+    use super::*;
+    use crate::boot::samples::region;
+
+    #[test]
+    fn the_tree_is_what_a_reader_finds_in_it() {
+        let blob = Fdt::write("machine", "some,machine", |fdt| {
+            fdt.memory(&[region(0x8000_0000, 64 << 20), region(1 << 32, 2 << 20)])?;
+            fdt.chosen(&Chosen {
+                cmdline: "console=ttyS0",
+                initrd: Some(GuestRange::new(0x8200_0000, 0x1001)),
+                stdout_path: Some("/soc/serial@10000000"),
+            })
+        })
+        .unwrap();
+        let tree = Reader::new(&blob).unwrap();
+        let value = |path: &str, name: &str| {
+            let node = tree.find_node(path).unwrap();
+            node.property(name).unwrap().value().to_vec()
+        };
+        assert_eq!(value("/", "#address-cells"), [0, 0, 0, 2]);
+        assert_eq!(value("/", "compatible"), b"some,machine\0");
+        let reg = value("/memory@80000000", "reg");
+        assert_eq!(reg, [0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0]);
+        assert!(tree.find_node("/memory@100000000").is_some());
+        assert_eq!(value("/chosen", "bootargs"), b"console=ttyS0\0");
+        assert_eq!(
+            value("/chosen", "linux,initrd-start"),
+            0x8200_0000u64.to_be_bytes()
+        );
+        assert_eq!(
+            value("/chosen", "linux,initrd-end"),
+            0x8200_1001u64.to_be_bytes()
+        );
+    }
+
+    #[test]
+    fn a_command_line_with_a_nul_or_without_end_is_refused() {
+        let write = |cmdline: &str| {
+            let chosen = Chosen {
+                cmdline,
+                ..Chosen::default()
+            };
+            Fdt::write("", "", |fdt| fdt.chosen(&chosen)).map(|_| ())
+        };
+        assert_eq!(write("a\0b"), Err(ImageError::CmdlineNul));
+        let (size_bytes, max_bytes) = (MAX_CMDLINE_BYTES + 1, MAX_CMDLINE_BYTES);
+        let expected = ImageError::CmdlineTooLong {
+            size_bytes,
+            max_bytes,
+        };
+        assert_eq!(write(&"x".repeat(size_bytes)), Err(expected));
+        assert_eq!(write(&"x".repeat(max_bytes)), Ok(()));
+    }
+
+    #[test]
+    fn mistakes_of_a_machine_are_named() {
+        let fault = |body: fn(&mut Fdt) -> Result<(), ImageError>| {
+            let ImageError::FdtWritten(fault) = Fdt::write("", "", body).unwrap_err() else {
+                panic!("not the writer's error");
+            };
+            fault
+        };
+        assert_eq!(fault(|fdt| fdt.flag("bad name")), FdtFault::Name);
+        assert_eq!(fault(|fdt| fdt.node("a@1@2", |_| Ok(()))), FdtFault::Name);
+        assert_eq!(
+            fault(|fdt| fdt.phandle(1).and(fdt.phandle(1))),
+            FdtFault::Phandle
+        );
+        let late = |fdt: &mut Fdt| fdt.node("a", |_| Ok(())).and(fdt.flag("late"));
+        assert_eq!(fault(late), FdtFault::Order);
+    }
 }
