@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! Guest device trees.
 //!
-//! [`Fdt`] writes a tree by closures, so that nodes always close; [`devices`]
-//! has the nodes that several machines share; [`given`] takes the tree that a
+//! [`Fdt`] writes a tree by closures, so that nodes always close; `devices`
+//! has the nodes that several machines share; [`given()`] takes the tree that a
 //! VM's file names instead. Architectures add their CPUs and interrupt
 //! controllers. Used between `place` and `load_fdt`.
 //!
