@@ -13,6 +13,9 @@
     )
 )]
 
+/// The name under which this architecture is selected and shown.
+pub const NAME: &str = "riscv64";
+
 extern crate alloc;
 #[cfg(test)]
 extern crate std;

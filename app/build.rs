@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! Links the architecture whose feature is selected, under the name `arch`.
+//!
+//! The architectures are the folders of modules/arch_vm, so a new one needs no
+//! change here. None or two selected is an error that says what to do.
+
+use std::{env, fs, path::Path};
+
+fn main() {
+    let folders = Path::new("../modules/arch_vm");
+    println!("cargo:rerun-if-changed={}", folders.display());
+    let known = architectures(folders);
+    let selected: Vec<_> = known.iter().filter(|name| is_selected(name)).collect();
+    let code = match selected[..] {
+        [name] => format!("pub use ::{name} as arch;\n"),
+        _ => format!("compile_error!({:?});\n", complaint(&known, &selected)),
+    };
+    let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+    fs::write(Path::new(&out).join("arch.rs"), code).expect("OUT_DIR is writable");
+}
+
+fn architectures(folders: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folders).expect("modules/arch_vm exists");
+    let mut names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().join("Cargo.toml").exists())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+fn is_selected(name: &str) -> bool {
+    let feature = name.to_uppercase().replace('-', "_");
+    env::var_os(format!("CARGO_FEATURE_{feature}")).is_some()
+}
+
+fn complaint(known: &[String], selected: &[&String]) -> String {
+    let have = match selected {
+        [] => "none is selected".to_string(),
+        several => format!("{several:?} are selected together"),
+    };
+    format!(
+        "select exactly one of: {} ({have}); e.g. `make A=app ARCH=riscv64 build`, or \
+         `cargo test -p axhive --features host`",
+        known.join(", ")
+    )
+}

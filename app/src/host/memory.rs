@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! Guest memory: all RAM of the machine that nobody else uses.
+//!
+//! Memory is zeroed when it is taken: what a VM left behind, and what firmware
+//! left before any VM, is gone before another sees it.
+
+use alloc::vec::Vec;
+
+use axvm::HostPhysAddr;
+use kspin::SpinNoIrq;
+use platform::machine::PhysRange;
+
+use super::{address_space, pool::Pool};
+
+static POOL: SpinNoIrq<Pool> = SpinNoIrq::new(Pool::new());
+
+/// Fills the pool and makes it reachable; called once, by the boot sequence.
+pub fn init() {
+    let machine = platform::machine();
+    let mut free = Vec::new();
+    machine.for_each_free(|range| free.push(range));
+    {
+        let mut pool = POOL.lock();
+        for range in &free {
+            pool.add(range.start, range.end);
+        }
+    }
+    let handed_over = [machine.initrd, machine.fdt];
+    free.extend(handed_over.into_iter().flatten());
+    address_space::init(&merged(free));
+}
+
+/// Changes the calling CPU over to the hypervisor's own address space.
+pub fn enter() {
+    address_space::enter();
+}
+
+/// Rounds ranges to pages and joins those that touch.
+fn merged(mut ranges: Vec<PhysRange>) -> Vec<PhysRange> {
+    const PAGE_BYTES: usize = 4096;
+    ranges.sort_unstable();
+    let mut joined: Vec<PhysRange> = Vec::new();
+    for range in ranges {
+        let start = range.start & !PAGE_BYTES.wrapping_sub(1);
+        let end = range.end.next_multiple_of(PAGE_BYTES);
+        match joined.last_mut() {
+            Some(last) if start <= last.end => last.end = last.end.max(end),
+            _ => joined.push(PhysRange { start, end }),
+        }
+    }
+    joined
+}
+
+/// Returns how much guest memory is free.
+pub fn free_bytes() -> usize {
+    POOL.lock().free_bytes()
+}
+
+/// Takes zeroed memory.
+pub(super) fn alloc(size_bytes: usize) -> Option<HostPhysAddr> {
+    let start = POOL.lock().take(size_bytes)?;
+    zero(
+        axhal::mem::phys_to_virt(start.into()).as_usize(),
+        size_bytes,
+    );
+    Some(HostPhysAddr::from_usize(start))
+}
+
+/// Gives memory back.
+pub(super) fn free(start: HostPhysAddr, size_bytes: usize) {
+    POOL.lock().give(start.as_usize(), size_bytes);
+}
+
+/// Writes zeros over memory that nobody else uses.
+#[expect(unsafe_code, reason = "clears memory that was just taken")]
+pub(super) fn zero(start: usize, size_bytes: usize) {
+    // SAFETY: the callers hand in memory that they took from an allocator just
+    // now, mapped, of this size, and known to nobody else.
+    unsafe { core::ptr::write_bytes(start as *mut u8, 0, size_bytes) };
+}
+
+/// Returns the file that the boot loader handed over.
+#[expect(unsafe_code, reason = "the boot loader handed this memory over")]
+pub fn initrd() -> Option<&'static [u8]> {
+    let range = platform::machine().initrd?;
+    let start = axhal::mem::phys_to_virt(range.start.into()).as_usize();
+    // SAFETY: the range is RAM and mapped by `init`; it is reserved, so that
+    // neither ArceOS nor the pool ever hands it out and nobody writes it again.
+    Some(unsafe { core::slice::from_raw_parts(start as *const u8, range.size()) })
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! What follows a VM's end.
+//!
+//! A guest that asked for a restart gets it; one that crashed gets it if its
+//! file says so, but not forever: a VM that crashes again and again within
+//! moments stays down, so that it cannot keep the machine busy with booting.
+
+use alloc::{boxed::Box, sync::Arc};
+use core::sync::atomic::Ordering;
+
+use axvm::{ArchVm, AxVCpuHal, CrashPolicy, HostEvent, VmOutcome, VmStatus};
+
+use super::{Entry, Spawn, Vmm};
+
+/// So many crashes in a row, each within [`QUICK_NS`], are too many.
+const QUICK_CRASHES_MAX: usize = 3;
+const QUICK_NS: u64 = 10_000_000_000;
+
+/// How a VM has fared under one watcher.
+struct Record {
+    started_ns: u64,
+    quick_crashes: usize,
+}
+
+impl<A: ArchVm> Vmm<A>
+where
+    A::Hal: Spawn,
+{
+    /// Makes sure that somebody waits for the VM's end.
+    pub(super) fn watch(self: &Arc<Self>, entry: &Arc<Entry<A>>) {
+        if entry.is_watched.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (vmm, entry) = (self.clone(), entry.clone());
+        self.hal
+            .clone()
+            .spawn("watch", Box::new(move || vmm.watch_until_idle(&entry)));
+    }
+
+    fn watch_until_idle(&self, entry: &Entry<A>) {
+        loop {
+            self.watch_runs(entry);
+            entry.is_watched.store(false, Ordering::Release);
+            // Somebody may have started it while this still counted as watching.
+            if !is_active(entry.vm.status()) || entry.is_watched.swap(true, Ordering::AcqRel) {
+                break;
+            }
+        }
+        self.ended.wake();
+    }
+
+    /// Waits for the end of one run after the other until none follows.
+    fn watch_runs(&self, entry: &Entry<A>) {
+        let mut record = Record {
+            started_ns: self.hal.current_time_nanos(),
+            quick_crashes: 0,
+        };
+        loop {
+            match entry.vm.wait_stopped() {
+                Some(outcome) => {
+                    if !self.follow(entry, &outcome, &mut record) {
+                        return;
+                    }
+                }
+                None if is_active(entry.vm.status()) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// Carries out the policy, and tells whether the VM runs again.
+    fn follow(&self, entry: &Entry<A>, outcome: &VmOutcome, record: &mut Record) -> bool {
+        self.say(entry, format_args!("{outcome}"));
+        if let VmOutcome::Crashed(fault) = outcome {
+            self.say(entry, format_args!("{}", fault.registers));
+        }
+        let restarts = self.restarts(entry, outcome, record);
+        if !restarts {
+            if outcome.is_failure() {
+                entry.has_failed.store(true, Ordering::Relaxed);
+            }
+            return false;
+        }
+        record.started_ns = self.hal.current_time_nanos();
+        // Only a VM that is still as it was found: somebody may have deleted it.
+        match entry.vm.boot() {
+            Ok(()) => true,
+            Err(axvm::Error::WrongState { .. }) => is_active(entry.vm.status()),
+            Err(error) => {
+                entry.has_failed.store(true, Ordering::Relaxed);
+                self.say(entry, format_args!("cannot restart: {error}"));
+                false
+            }
+        }
+    }
+
+    fn restarts(&self, entry: &Entry<A>, outcome: &VmOutcome, record: &mut Record) -> bool {
+        match outcome {
+            VmOutcome::ResetRequested => true,
+            VmOutcome::Crashed(_) => {
+                let ran_ns = self
+                    .hal
+                    .current_time_nanos()
+                    .saturating_sub(record.started_ns);
+                record.quick_crashes = match ran_ns < QUICK_NS {
+                    true => record.quick_crashes.saturating_add(1),
+                    false => 1,
+                };
+                let policy = entry.vm.config().policy.on_crash;
+                policy == CrashPolicy::Restart && record.quick_crashes <= QUICK_CRASHES_MAX
+            }
+            _ => false,
+        }
+    }
+}
+
+fn is_active(status: VmStatus) -> bool {
+    !matches!(
+        status,
+        VmStatus::Uninit | VmStatus::Inited | VmStatus::Stopped | VmStatus::Failed
+    )
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! What a machine has printed so far, as it comes.
+//!
+//! A thread reads the machine's output into a channel; [`Console`] collects it
+//! and looks for patterns. Carriage returns are dropped.
+
+use std::{
+    io::Read,
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::Instant,
+};
+
+use regex::Regex;
+
+use crate::Failure;
+
+/// The output of a machine.
+pub struct Console {
+    chunks: Receiver<Vec<u8>>,
+    text: String,
+    /// Where the next wait looks from.
+    seen: usize,
+}
+
+impl Console {
+    /// Starts to collect what `output` brings.
+    pub fn new(mut output: impl Read + Send + 'static) -> Self {
+        let (sender, chunks) = mpsc::channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(n @ 1..) = output.read(&mut buffer) {
+                if sender.send(buffer[..n].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            chunks,
+            text: String::new(),
+            seen: 0,
+        }
+    }
+
+    /// Waits until a pattern appears behind the last one that was waited for.
+    pub fn wait(&mut self, pattern: &str, until: Instant) -> Result<(), Failure> {
+        let regex = compile(pattern)?;
+        loop {
+            if let Some(found) = regex.find(&self.text[self.seen..]) {
+                self.seen += found.end();
+                return Ok(());
+            }
+            if !self.take_more(until) {
+                return Err(Failure::Missing(pattern.into()));
+            }
+        }
+    }
+
+    /// Collects until the machine closes its output; false if time runs out first.
+    pub fn wait_end(&mut self, until: Instant) -> bool {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.chunks.recv_timeout(left) {
+                Ok(chunk) => self.keep(&chunk),
+                Err(RecvTimeoutError::Disconnected) => return true,
+                Err(RecvTimeoutError::Timeout) => return false,
+            }
+        }
+    }
+
+    /// Tells whether a pattern has appeared anywhere.
+    pub fn has(&self, pattern: &str) -> Result<bool, Failure> {
+        Ok(compile(pattern)?.is_match(&self.text))
+    }
+
+    /// Returns everything so far.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn take_more(&mut self, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        match self.chunks.recv_timeout(left) {
+            Ok(chunk) => self.keep(&chunk),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    fn keep(&mut self, chunk: &[u8]) {
+        let text = String::from_utf8_lossy(chunk);
+        self.text.extend(text.chars().filter(|c| *c != '\r'));
+    }
+}
+
+fn compile(pattern: &str) -> Result<Regex, Failure> {
+    let multi_line = format!("(?m){pattern}");
+    Regex::new(&multi_line).map_err(|error| Failure::Case {
+        path: pattern.into(),
+        cause: error.to_string(),
+    })
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! One run of a machine: `make justrun` in its own process group.
+//!
+//! The machine is started as a user starts it, so that the tests see what a
+//! user sees. Whatever happens, its whole process group is ended before the
+//! next case begins.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{Failure, case::Case, console::Console};
+
+/// What must never appear on any console.
+const NEVER: [&str; 2] = ["panicked at", "Unhandled"];
+
+/// Ends a machine when the case is over.
+struct Machine(Child);
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // The negative number names the process group.
+        let group = format!("-{}", self.0.id());
+        let _ = Command::new("kill")
+            .args(["-KILL", "--", &group])
+            .stderr(Stdio::null())
+            .status();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a case and leaves its console in `log`.
+pub fn run(case: &Case, arch: &str, log: &Path) -> Result<(), Failure> {
+    let until = Instant::now() + Duration::from_secs(case.timeout_s);
+    let mut machine = Machine(start(case, arch)?);
+    let output = machine.0.stdout.take();
+    let mut input = machine.0.stdin.take();
+    let Some(output) = output else {
+        return Err(Failure::Io(std::io::ErrorKind::BrokenPipe.into()));
+    };
+    let mut console = Console::new(output);
+    let result = talk(case, &mut console, &mut input, until);
+    let result = result.and_then(|()| finish(case, &mut machine, &mut console, until));
+    if let Some(folder) = log.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(log, console.text())?;
+    result
+}
+
+fn start(case: &Case, arch: &str) -> Result<Child, Failure> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut make = Command::new("make");
+    make.current_dir(root)
+        .args(["-s", "--no-print-directory", "justrun", "A=app"])
+        .arg(format!("ARCH={arch}"));
+    for (name, value) in &case.make {
+        let value = value.replace("{arch}", arch).replace("{case}", &case.name);
+        make.arg(format!("{name}={value}"));
+    }
+    // The settings of an outer make are not for this one.
+    make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
+    let child = make
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()?;
+    Ok(child)
+}
+
+/// Waits for each step's pattern and types what follows it.
+fn talk(
+    case: &Case,
+    console: &mut Console,
+    input: &mut Option<std::process::ChildStdin>,
+    until: Instant,
+) -> Result<(), Failure> {
+    for step in &case.step {
+        console.wait(&step.wait, until)?;
+        if let Some(input) = input {
+            input.write_all(step.send.as_bytes())?;
+            input.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the machine's end and checks all that it printed.
+fn finish(
+    case: &Case,
+    machine: &mut Machine,
+    console: &mut Console,
+    until: Instant,
+) -> Result<(), Failure> {
+    if !console.wait_end(until) {
+        return Err(Failure::Late(case.timeout_s));
+    }
+    let found = machine.0.wait()?.code();
+    let refused = case.refuse.iter().map(String::as_str).chain(NEVER);
+    for pattern in refused {
+        if console.has(pattern)? {
+            return Err(Failure::Forbidden(pattern.into()));
+        }
+    }
+    for pattern in &case.expect {
+        if !console.has(pattern)? {
+            return Err(Failure::Missing(pattern.clone()));
+        }
+    }
+    match found {
+        Some(code) if code == case.status => Ok(()),
+        found => Err(Failure::Status {
+            expected: case.status,
+            found,
+        }),
+    }
+}
