@@ -43,3 +43,84 @@ impl IrqLine {
         self.set_level(false);
     }
 }
+
+/// A wire whose driver remembers its level, so that only a change costs a call.
+///
+/// It starts low, as the controller's input does.
+pub struct LevelLine {
+    line: IrqLine,
+    level: bool,
+}
+
+impl LevelLine {
+    /// Takes over a wire that is low.
+    pub fn new(line: IrqLine) -> Self {
+        Self { line, level: false }
+    }
+
+    /// Drives the wire to `level`.
+    pub fn drive(&mut self, level: bool) {
+        if self.level != level {
+            self.level = level;
+            self.line.set_level(level);
+        }
+    }
+
+    /// Tells whether the wire is high.
+    pub fn is_high(&self) -> bool {
+        self.level
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::FakeIrq;
+
+    #[test]
+    fn a_line_drives_the_input_it_is_wired_to() {
+        let (irq, line) = FakeIrq::line();
+        assert_eq!(line.irq(), 10);
+        line.set_level(true);
+        assert!(irq.is_high());
+        line.clone().set_level(false);
+        assert!(!irq.is_high(), "a clone is the same wire");
+    }
+
+    #[test]
+    fn a_pulse_is_one_edge_and_leaves_the_line_low() {
+        let (irq, line) = FakeIrq::line();
+        line.pulse();
+        line.pulse();
+        assert_eq!(irq.rising_edges(), 2);
+        assert!(!irq.is_high());
+    }
+
+    #[test]
+    fn a_level_line_starts_low_and_says_nothing() {
+        let (irq, line) = FakeIrq::line();
+        let mut line = LevelLine::new(line);
+        line.drive(false);
+        assert!(!line.is_high());
+        assert_eq!(irq.calls(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_level_line_calls_exactly_on_change(levels in prop::collection::vec(any::<bool>(), 0..50)) {
+            let (irq, line) = FakeIrq::line();
+            let mut line = LevelLine::new(line);
+            let mut last = false;
+            let mut changes = 0;
+            for level in levels {
+                changes += usize::from(level != last);
+                last = level;
+                line.drive(level);
+                prop_assert_eq!((irq.is_high(), line.is_high()), (level, level));
+                prop_assert_eq!(irq.calls(), changes);
+            }
+        }
+    }
+}

@@ -6,7 +6,7 @@
 //! [`GuestMemory`] (its only way to guest RAM), [`Console`] (its characters),
 //! [`Clock`] and [`PowerSink`]. A device model knows neither its address nor the
 //! bus nor the architecture. [`AxVmDevices`] is the bus that finds the model
-//! for an address.
+//! for an address. The models are in [`serial`], [`rtc`] and [`power`].
 //!
 //! Everything in this crate sees values that a guest chose: nothing may panic.
 #![no_std]
@@ -25,18 +25,28 @@
 extern crate alloc;
 
 mod bus;
+mod byte_lanes;
 mod clock;
 mod console;
 mod device;
 mod irq;
 mod memory;
-mod power;
+pub mod power;
+mod regs;
+pub mod rtc;
+pub mod serial;
+#[cfg(test)]
+mod testing;
+mod word_lanes;
 
 pub use axvm_types::{AccessWidth, GuestPhysAddr, Port, SysRegAddr};
 pub use bus::{AxVmDevices, BusError, Region};
-pub use clock::Clock;
+pub use byte_lanes::ByteLanes;
+pub use clock::{Clock, TimedDevice};
 pub use console::{Console, ConsoleOutput, InputListener};
 pub use device::{AccessFault, IoDevice, SharedDevice, shared};
-pub use irq::{IrqLine, IrqSink};
+pub use irq::{IrqLine, IrqSink, LevelLine};
 pub use memory::{GuestMemory, OutsideRam};
-pub use power::{PowerRequest, PowerSink};
+pub use power::{PowerRequest, PowerSink, SifiveTest};
+pub use rtc::{GoldfishRtc, Pl031};
+pub use serial::{Pl011, Uart16550};

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! How a device asks to end or restart its machine.
+//! How a device asks to end or restart its machine, and the devices that do.
+
+mod sifive_test;
+
+pub use sifive_test::SifiveTest;
 
 /// What a guest asked of its machine's power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
