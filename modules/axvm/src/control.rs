@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
 
 use axvm_types::{VCpuId, VMId};
 
-use crate::{AxVCpuHal, HostEvent, PCpuId, VCpuStats};
+use crate::{AxVCpuHal, CpuPower, HostEvent, PCpuId, VCpuStats, power::PowerSwitch};
 
 /// What can be asked of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +39,16 @@ pub struct VCpuControl<H: AxVCpuHal> {
     in_guest_on: AtomicUsize,
     event: H::Event,
     stats: VCpuStats,
+    pub(crate) switch: PowerSwitch,
 }
 
 impl<H: AxVCpuHal> VCpuControl<H> {
-    /// Makes the handle of one vCPU, without requests.
+    /// Makes the handle of one vCPU, without requests; only the boot vCPU is on.
     pub fn new(hal: &H, vm: VMId, id: VCpuId) -> Self {
+        let power = match id {
+            0 => CpuPower::On,
+            _ => CpuPower::Off,
+        };
         Self {
             hal: hal.clone(),
             vm,
@@ -52,6 +57,7 @@ impl<H: AxVCpuHal> VCpuControl<H> {
             in_guest_on: AtomicUsize::new(OUTSIDE),
             event: hal.new_event(),
             stats: VCpuStats::new(),
+            switch: PowerSwitch::new(power),
         }
     }
 
@@ -63,6 +69,11 @@ impl<H: AxVCpuHal> VCpuControl<H> {
     /// Returns the vCPU's number in its VM.
     pub fn id(&self) -> VCpuId {
         self.id
+    }
+
+    /// Returns whether the vCPU is on, as its guest sees it.
+    pub fn power(&self) -> CpuPower {
+        self.switch.get()
     }
 
     /// Returns the vCPU's counters.

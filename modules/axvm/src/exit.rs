@@ -105,6 +105,12 @@ pub enum AxVCpuExitReason {
         /// How.
         request: axdevice::PowerRequest,
     },
+    /// The guest uses its console by a firmware call; the answer goes to
+    /// `set_return_value`.
+    Console {
+        /// What it wants.
+        call: ConsoleCall,
+    },
     /// Nothing to do: look at requests and go on.
     Nothing,
     /// The hardware refused to enter the guest; the VM cannot go on.
@@ -126,6 +132,32 @@ pub enum AxVCpuExitReason {
         /// What goes with it (address, qualification).
         detail: u64,
     },
+}
+
+/// What a guest wants of its console; the architecture has checked the range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleCall {
+    /// Write out RAM; the answer is how many bytes were taken.
+    Write {
+        /// Where they are.
+        from: GuestPhysAddr,
+        /// How many at most.
+        size_bytes: usize,
+    },
+    /// Put waiting input into RAM; the answer is how many bytes there were.
+    Read {
+        /// Where they go.
+        to: GuestPhysAddr,
+        /// How many at most.
+        size_bytes: usize,
+    },
+    /// Write one byte; the answer is zero.
+    Put {
+        /// The byte.
+        byte: u8,
+    },
+    /// Take one byte of input; the answer is the byte, or all ones if none waits.
+    Get,
 }
 
 /// The vCPUs that an inter-processor interrupt goes to.
@@ -233,6 +265,7 @@ impl AxVCpuExitReason {
             Self::Halt => ExitKind::Halt,
             Self::CpuUp { .. } | Self::CpuDown { .. } | Self::SystemDown { .. } => ExitKind::Power,
             Self::SendIPI { .. } => ExitKind::Ipi,
+            Self::Console { .. } => ExitKind::Firmware,
             _ => ExitKind::Other,
         }
     }
@@ -262,7 +295,7 @@ impl AxVCpuExitReason {
                 hardware_entry_failure_reason: code,
             }
             | Self::Unhandled { code, .. } => code,
-            Self::Halt | Self::SystemDown { .. } | Self::Nothing => 0,
+            Self::Halt | Self::SystemDown { .. } | Self::Console { .. } | Self::Nothing => 0,
         }
     }
 }

@@ -87,6 +87,13 @@ pub trait AxVCpuHal: Clone + Send + Sync + 'static {
     /// Makes the physical CPU leave the guest it runs, by an interrupt.
     fn kick_pcpu(&self, cpu: PCpuId);
 
+    /// Makes this physical CPU be interrupted at `deadline_ns` or before.
+    ///
+    /// For guests whose timer the hardware does not keep: the vCPU asks again
+    /// each time it enters its guest, with interrupts closed. A host that does
+    /// nothing serves such timers at its own tick.
+    fn interrupt_at(&self, _deadline_ns: u64) {}
+
     /// Runs `f` with the calling thread held on this CPU.
     fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R;
 }

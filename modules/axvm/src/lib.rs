@@ -27,6 +27,7 @@ extern crate alloc;
 mod arch;
 pub mod boot;
 mod config;
+mod console;
 mod control;
 mod error;
 mod exit;
@@ -50,7 +51,7 @@ pub use config::{
 };
 pub use control::{Request, VCpuControl};
 pub use error::{Error, Result};
-pub use exit::{AxVCpuExitReason, CpuUpStatus, ExitKind, IpiTargets};
+pub use exit::{AxVCpuExitReason, ConsoleCall, CpuUpStatus, ExitKind, IpiTargets};
 pub use hal::{AxVCpuHal, AxVMHal, HostEvent, HostThread, PCpuId, PCpuSet, VCpuTask};
 pub use machine::Machine;
 pub use memory::Ram;

@@ -13,8 +13,8 @@ use axvm_types::{GuestPhysAddr, VMId};
 use spin::Mutex;
 
 use crate::{
-    ArchVm, AxVCpu, AxVCpuRef, AxVMConfig, CpuPower, Error, HostEvent, MachineParts, MappingFlags,
-    Ram, Request, Result, VCpuControl, VmOutcome, hal::AxVCpuHal,
+    ArchVm, AxVCpu, AxVCpuRef, AxVMConfig, Error, HostEvent, MachineParts, MappingFlags, Ram,
+    Request, Result, VCpuControl, VmOutcome, hal::AxVCpuHal,
 };
 
 /// The guest physical addresses that stage 2 can hold on every architecture.
@@ -296,7 +296,7 @@ impl<A: ArchVm> Machine<A> {
     }
 }
 
-/// Makes the vCPUs, all set up, the first one on and the others off.
+/// Makes the vCPUs, all set up.
 fn new_vcpus<A: ArchVm>(
     arch: &A,
     config: &AxVMConfig,
@@ -307,12 +307,8 @@ fn new_vcpus<A: ArchVm>(
     let levels = memory.stage2.page_table_levels();
     let mut vcpus = Vec::with_capacity(controls.len());
     for (control, vcpu) in controls.iter().zip(&config.vcpus) {
-        let power = match control.id() {
-            0 => CpuPower::On,
-            _ => CpuPower::Off,
-        };
         let arch_vcpu = arch.new_vcpu(control.id(), root, levels)?;
-        let made = AxVCpu::new(arch_vcpu, vcpu.pcpus, power, control.clone());
+        let made = AxVCpu::new(arch_vcpu, vcpu.pcpus, control.clone());
         made.setup(root)?;
         vcpus.push(Arc::new(made));
     }

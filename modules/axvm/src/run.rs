@@ -15,7 +15,7 @@ use spin::Mutex;
 use crate::{
     ArchVm, AxArchVCpu, AxVCpuExitReason as Exit, AxVCpuHal, AxVCpuRef, CpuPower, CpuUpStatus,
     Error, GuestAccess, IpiTargets, Machine, MappingFlags, Request, Result, VCpuState, VCpuTask,
-    VmFault, VmOutcome,
+    VmFault, VmOutcome, console,
     machine::{Parks, Wish},
     power::StartAt,
 };
@@ -147,7 +147,7 @@ impl<A: ArchVm> Parts<A> {
     }
 
     fn wait_for_start(&self) -> Result<()> {
-        if let Some(at) = self.vcpu.switch.take_start() {
+        if let Some(at) = self.vcpu.control().switch.take_start() {
             let arch = &self.machine.arch;
             return self.with_vcpu(|vcpu| arch.start_vcpu(vcpu, at.entry, at.arg));
         }
@@ -196,8 +196,13 @@ impl<A: ArchVm> Parts<A> {
             Exit::NestedPageFault { addr, access_flags } => self.page_fault(addr, access_flags),
             Exit::Halt => self.halt()?,
             Exit::CpuUp { .. } => self.cpu_up(exit),
-            Exit::CpuDown { state: _ } => self.vcpu.switch.off(),
+            Exit::CpuDown { state: _ } => self.vcpu.control().switch.off(),
             Exit::SystemDown { request } => self.machine.run.end(request.into()),
+            Exit::Console { call } => {
+                let answer =
+                    console::answer(call, &self.machine.console, &*self.machine.memory.ram);
+                self.with_vcpu(|vcpu| vcpu.set_return_value(answer));
+            }
             Exit::FailEntry {
                 hardware_entry_failure_reason: reason,
             } => return Err(Error::Hardware(reason)),
@@ -307,7 +312,7 @@ impl<A: ArchVm> Parts<A> {
         if !machine.memory.ram.contains(at.entry, 1) {
             return CpuUpStatus::BadEntry;
         }
-        let status = target.switch.start(at);
+        let status = target.control().switch.start(at);
         if status == CpuUpStatus::Started {
             target.control().request(Request::Look);
         }

@@ -16,10 +16,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use axvm_types::{HostPhysAddr, VCpuId};
 use spin::Mutex;
 
-use crate::{
-    ArchVm, AxArchVCpu, AxVCpuExitReason, CpuPower, Error, PCpuSet, Result, VCpuControl,
-    power::PowerSwitch,
-};
+use crate::{ArchVm, AxArchVCpu, AxVCpuExitReason, CpuPower, Error, PCpuSet, Result, VCpuControl};
 
 /// The states of a vCPU's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,24 +65,17 @@ pub struct AxVCpu<A: ArchVm> {
     state: AtomicU8,
     arch: Mutex<A::VCpu>,
     control: Arc<VCpuControl<A::Hal>>,
-    pub(crate) switch: PowerSwitch,
 }
 
 impl<A: ArchVm> AxVCpu<A> {
-    /// Makes a vCPU; only the boot vCPU is on from the start.
-    pub fn new(
-        arch: A::VCpu,
-        pcpus: PCpuSet,
-        power: CpuPower,
-        control: Arc<VCpuControl<A::Hal>>,
-    ) -> Self {
+    /// Makes a vCPU.
+    pub fn new(arch: A::VCpu, pcpus: PCpuSet, control: Arc<VCpuControl<A::Hal>>) -> Self {
         Self {
             id: control.id(),
             pcpus,
             state: AtomicU8::new(VCpuState::Created as u8),
             arch: Mutex::new(arch),
             control,
-            switch: PowerSwitch::new(power),
         }
     }
 
@@ -106,7 +96,7 @@ impl<A: ArchVm> AxVCpu<A> {
 
     /// Returns whether it is on, as its guest sees it.
     pub fn power(&self) -> CpuPower {
-        self.switch.get()
+        self.control.power()
     }
 
     /// Returns its state.

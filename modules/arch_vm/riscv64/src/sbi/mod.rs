@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! The supervisor binary interface that guests call.
+//!
+//! One file for each extension, one row for each in [`EXTENSIONS`]. An extension
+//! is a function of a [`Call`] and its [`Hart`]: it checks every argument as the
+//! specification says and returns an [`Outcome`]. Nothing here touches hardware,
+//! and nothing is forwarded to the host's own firmware. Called by `exit`.
+//!
+//! Spec: RISC-V Supervisor Binary Interface, 2.0.
+
+mod base;
+mod dbcn;
+mod hive;
+mod hsm;
+mod ipi;
+mod legacy;
+mod rfence;
+mod srst;
+mod time;
+
+use axdevice::PowerRequest;
+use axvm::{AxVCpuExitReason, ConsoleCall, CpuPower, GuestPhysAddr};
+use sbi_spec::binary::SbiRet;
+
+use crate::{fence::Fence, trap::Fault};
+
+/// What a hart returns from an SBI call.
+pub type Ret = SbiRet<u64>;
+
+/// A call as the guest's registers have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The extension, from a7.
+    pub extension: u64,
+    /// The function in it, from a6.
+    pub function: u64,
+    /// a0 to a5.
+    pub args: [u64; 6],
+}
+
+/// A set of harts, a bit for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HartSet(u64);
+
+impl HartSet {
+    /// Returns all of so many harts.
+    pub fn all(count: usize) -> Self {
+        Self(u64::MAX.wrapping_shr(64_u32.wrapping_sub(count as u32)))
+    }
+
+    /// Reads a hart mask and its base; harts that do not exist are refused.
+    fn from_mask(mask: u64, base: u64, count: usize) -> Result<Self, Ret> {
+        if base == u64::MAX {
+            return Ok(Self::all(count));
+        }
+        let is_valid = base < count as u64 && mask <= Self::all(count).0.wrapping_shr(base as u32);
+        match is_valid {
+            true => Ok(Self(mask.wrapping_shl(base as u32))),
+            false => Err(Ret::invalid_param()),
+        }
+    }
+
+    /// Returns its harts in ascending order.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..64).filter(move |hart| self.contains(*hart))
+    }
+
+    /// Tells whether a hart is in the set.
+    pub fn contains(self, hart: usize) -> bool {
+        self.0.wrapping_shr(hart as u32) & 1 == 1
+    }
+}
+
+/// How a hart sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspend {
+    /// It goes on behind the call.
+    Retentive,
+    /// It starts anew.
+    NonRetentive {
+        /// Where.
+        resume: GuestPhysAddr,
+        /// With this in a1.
+        opaque: u64,
+    },
+}
+
+/// Where the answer of a call goes that axvm finishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// There is none.
+    None,
+    /// It is the error, in a0.
+    Error,
+    /// It is the value, in a1, and there was no error.
+    Value,
+    /// It is all that a legacy call returns, in a0.
+    Legacy,
+}
+
+/// What comes of a call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// It is done: a0 and a1.
+    Return(Ret),
+    /// A legacy call is done: a0 only.
+    ReturnLegacy(u64),
+    /// A guest address in it faulted: the guest takes that fault at its call.
+    Fault(Fault),
+    /// The hart sleeps until it has an interrupt.
+    Suspend(Suspend),
+    /// axvm does the rest.
+    Leave(AxVCpuExitReason, Answer),
+}
+
+impl Outcome {
+    fn success(value: u64) -> Self {
+        Self::Return(Ret::success(value))
+    }
+
+    fn not_supported() -> Self {
+        Self::Return(Ret::not_supported())
+    }
+
+    fn invalid_param() -> Self {
+        Self::Return(Ret::invalid_param())
+    }
+
+    fn console(call: ConsoleCall, answer: Answer) -> Self {
+        Self::Leave(AxVCpuExitReason::Console { call }, answer)
+    }
+
+    fn system(request: PowerRequest) -> Self {
+        Self::Leave(AxVCpuExitReason::SystemDown { request }, Answer::None)
+    }
+}
+
+/// What calls need of the hart that makes them, and of its machine.
+pub trait Hart {
+    /// Returns the hart's id.
+    fn id(&self) -> usize;
+
+    /// Returns how many harts the machine has; their ids are below this.
+    fn count(&self) -> usize;
+
+    /// Sets when the hart's timer fires, and takes back what is pending of it.
+    fn set_timer(&mut self, deadline_ticks: u64);
+
+    /// Makes a software interrupt pending.
+    fn send_ipi(&mut self, targets: HartSet);
+
+    /// Takes back the hart's own software interrupt.
+    fn clear_ipi(&mut self);
+
+    /// Orders memory on other harts, before they execute another instruction.
+    fn fence(&mut self, targets: HartSet, fence: Fence);
+
+    /// Returns whether a hart is on.
+    fn power(&self, hart: usize) -> CpuPower;
+
+    /// Tells whether a hart sleeps by a suspend call.
+    fn is_suspended(&self, hart: usize) -> bool;
+
+    /// Tells whether a range is wholly RAM.
+    fn is_ram(&self, start: GuestPhysAddr, size_bytes: usize) -> bool;
+
+    /// Reads eight bytes at a virtual address of the guest, as the guest would.
+    fn read_virtual(&mut self, address: u64) -> Result<u64, Fault>;
+}
+
+/// An extension: which ids are its own, and what answers.
+struct Extension {
+    first: u64,
+    last: u64,
+    answer: fn(&mut dyn Hart, &Call) -> Outcome,
+}
+
+const fn one(id: usize, answer: fn(&mut dyn Hart, &Call) -> Outcome) -> Extension {
+    Extension {
+        first: id as u64,
+        last: id as u64,
+        answer,
+    }
+}
+
+/// Every extension, those that are called most first.
+const EXTENSIONS: [Extension; 9] = [
+    one(sbi_spec::time::EID_TIME, time::answer),
+    one(sbi_spec::spi::EID_SPI, ipi::answer),
+    one(sbi_spec::rfnc::EID_RFNC, rfence::answer),
+    one(sbi_spec::base::EID_BASE, base::answer),
+    one(sbi_spec::hsm::EID_HSM, hsm::answer),
+    one(sbi_spec::dbcn::EID_DBCN, dbcn::answer),
+    one(sbi_spec::srst::EID_SRST, srst::answer),
+    Extension {
+        first: sbi_spec::legacy::LEGACY_SET_TIMER as u64,
+        last: sbi_spec::legacy::LEGACY_SHUTDOWN as u64,
+        answer: legacy::answer,
+    },
+    one(hive::EID, hive::answer),
+];
+
+fn find(id: u64) -> Option<&'static Extension> {
+    EXTENSIONS
+        .iter()
+        .find(|extension| extension.first <= id && id <= extension.last)
+}
+
+/// Answers a call.
+pub fn answer(hart: &mut dyn Hart, call: &Call) -> Outcome {
+    match find(call.extension) {
+        Some(extension) => (extension.answer)(hart, call),
+        None => Outcome::not_supported(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use std::vec::Vec;
+
+    /// A hart that remembers what was asked of it.
+    pub(crate) struct FakeHart {
+        pub(crate) timer: Option<u64>,
+        pub(crate) ipis: Vec<HartSet>,
+        pub(crate) fences: Vec<(HartSet, Fence)>,
+        pub(crate) power: [CpuPower; 4],
+        pub(crate) suspended: Option<usize>,
+        pub(crate) word: Result<u64, Fault>,
+    }
+
+    impl Default for FakeHart {
+        fn default() -> Self {
+            Self {
+                timer: None,
+                ipis: Vec::new(),
+                fences: Vec::new(),
+                power: [
+                    CpuPower::On,
+                    CpuPower::Off,
+                    CpuPower::Starting,
+                    CpuPower::On,
+                ],
+                suspended: None,
+                word: Ok(0),
+            }
+        }
+    }
+
+    pub(crate) const RAM_START: u64 = 0x8000_0000;
+    pub(crate) const RAM_BYTES: u64 = 0x10_0000;
+
+    impl Hart for FakeHart {
+        fn id(&self) -> usize {
+            0
+        }
+
+        fn count(&self) -> usize {
+            self.power.len()
+        }
+
+        fn set_timer(&mut self, deadline_ticks: u64) {
+            self.timer = Some(deadline_ticks);
+        }
+
+        fn send_ipi(&mut self, targets: HartSet) {
+            self.ipis.push(targets);
+        }
+
+        fn clear_ipi(&mut self) {
+            self.ipis.clear();
+        }
+
+        fn fence(&mut self, targets: HartSet, fence: Fence) {
+            self.fences.push((targets, fence));
+        }
+
+        fn power(&self, hart: usize) -> CpuPower {
+            self.power[hart]
+        }
+
+        fn is_suspended(&self, hart: usize) -> bool {
+            self.suspended == Some(hart)
+        }
+
+        fn is_ram(&self, start: GuestPhysAddr, size_bytes: usize) -> bool {
+            let start = start.as_usize() as u64;
+            let end = start.checked_add(size_bytes as u64);
+            start >= RAM_START && end.is_some_and(|end| end <= RAM_START + RAM_BYTES)
+        }
+
+        fn read_virtual(&mut self, _address: u64) -> Result<u64, Fault> {
+            self.word
+        }
+    }
+
+    /// Calls as a guest does.
+    pub(crate) fn call(
+        hart: &mut FakeHart,
+        extension: usize,
+        function: usize,
+        args: &[u64],
+    ) -> Outcome {
+        let mut all = [0; 6];
+        all[..args.len()].copy_from_slice(args);
+        let call = Call {
+            extension: extension as u64,
+            function: function as u64,
+            args: all,
+        };
+        answer(hart, &call)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{FakeHart, call};
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_hart_mask_names_harts_that_exist() {
+        let from = |mask, base| HartSet::from_mask(mask, base, 4);
+        assert_eq!(from(0, u64::MAX), Ok(HartSet(0b1111)));
+        assert_eq!(from(0b11, 2), Ok(HartSet(0b1100)));
+        assert_eq!(from(0b11, 3), Err(Ret::invalid_param()));
+        assert_eq!(from(0b1_0000, 0), Err(Ret::invalid_param()));
+        assert_eq!(from(1, 4), Err(Ret::invalid_param()));
+        assert_eq!(from(1, 64), Err(Ret::invalid_param()));
+        let names: std::vec::Vec<_> = HartSet(0b1010).iter().collect();
+        assert_eq!(names, [1, 3]);
+    }
+
+    #[test]
+    fn an_unknown_extension_is_not_supported() {
+        let outcome = call(&mut FakeHart::default(), 0x1234_5678, 0, &[]);
+        assert_eq!(outcome, Outcome::Return(Ret::not_supported()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_call_panics(
+            row in 0..EXTENSIONS.len(),
+            function in prop_oneof![0_u64..8, any::<u64>()],
+            args in any::<[u64; 6]>(),
+            step in 0_u64..9,
+        ) {
+            let extension = EXTENSIONS[row].first
+                + step.min(EXTENSIONS[row].last - EXTENSIONS[row].first);
+            answer(&mut FakeHart::default(), &Call { extension, function, args });
+        }
+    }
+}
