@@ -25,6 +25,7 @@ include!(concat!(env!("OUT_DIR"), "/arch.rs"));
 mod boot;
 mod config;
 mod host;
+mod shell;
 mod text;
 mod vmm;
 
