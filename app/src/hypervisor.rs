@@ -169,7 +169,11 @@ fn details(vm: &AxVM<Vm>) -> VmDetails {
         cmdline: config.boot.cmdline.clone(),
         autostart: config.policy.autostart,
         on_crash: config.policy.on_crash,
-        vcpus: vcpus.iter().flatten().map(|vcpu| vcpu_details(vcpu)).collect(),
+        vcpus: vcpus
+            .iter()
+            .flatten()
+            .map(|vcpu| vcpu_details(vcpu))
+            .collect(),
         registers,
     }
 }

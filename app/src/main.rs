@@ -25,6 +25,8 @@ include!(concat!(env!("OUT_DIR"), "/arch.rs"));
 mod boot;
 mod config;
 mod host;
+#[cfg(target_os = "none")]
+mod hypervisor;
 mod shell;
 mod text;
 mod vmm;

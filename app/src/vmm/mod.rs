@@ -5,6 +5,8 @@
 //! Each VM that runs has a watcher thread, which waits for its end and carries
 //! out its policy; verbs never wait for a watcher.
 
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};

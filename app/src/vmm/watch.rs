@@ -13,7 +13,7 @@ use axvm::{ArchVm, AxVCpuHal, CrashPolicy, HostEvent, VmOutcome, VmStatus};
 use super::{Entry, Spawn, Vmm};
 
 /// So many crashes in a row, each within [`QUICK_NS`], are too many.
-const QUICK_CRASHES_MAX: usize = 3;
+pub(super) const QUICK_CRASHES_MAX: usize = 3;
 const QUICK_NS: u64 = 10_000_000_000;
 
 /// How a VM has fared under one watcher.
