@@ -23,10 +23,7 @@ include!(concat!(env!("OUT_DIR"), "/arch.rs"));
 
 #[cfg(target_os = "none")]
 mod boot;
-mod config;
 mod host;
-mod shell;
-mod text;
 mod vmm;
 
 #[cfg(not(target_os = "none"))]

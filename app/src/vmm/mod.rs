@@ -7,11 +7,11 @@
 
 mod watch;
 
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use axdevice::ConsoleOutput;
-use axvm::{ArchVm, AxVCpuHal, AxVM, AxVMConfig, AxVMHal, AxVMRef, HostEvent, VMId, VmStatus};
+use axvm::{ArchVm, AxVCpuHal, AxVM, AxVMConfig, AxVMHal, AxVMRef, HostEvent, VmStatus};
 use spin::RwLock;
 
 /// What the container needs of the host beyond what VMs need.
@@ -29,9 +29,12 @@ pub trait Announce: Send + Sync {
 /// Why a VM could not be found or served.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum VmmError {
-    /// No VM has this number.
-    #[error("there is no VM {0}")]
-    NoSuchVm(VMId),
+    /// No VM has this name or number.
+    #[error("there is no VM {0:?}; `vm list` shows them")]
+    NoSuchVm(String),
+    /// Two VMs cannot have one name.
+    #[error("another VM is named {0:?} already")]
+    NameTaken(String),
     /// The VM refused.
     #[error(transparent)]
     Vm(#[from] axvm::Error),
@@ -71,21 +74,18 @@ where
     }
 
     /// Adds a VM of which nothing but the configuration exists yet.
-    ///
-    /// `output` makes the place where its console goes, from its number.
-    pub fn add(
-        &self,
-        config: AxVMConfig,
-        output: impl FnOnce(VMId, &str) -> Arc<dyn ConsoleOutput>,
-    ) {
+    pub fn add(&self, config: AxVMConfig, output: Arc<dyn ConsoleOutput>) -> Result<(), VmmError> {
         let mut entries = self.entries.write();
-        let id = entries.len();
-        let output = output(id, &config.name);
+        if entries.iter().any(|entry| entry.vm.name() == config.name) {
+            return Err(VmmError::NameTaken(config.name));
+        }
+        let vm = AxVM::new(entries.len(), &self.hal, config, output);
         entries.push(Arc::new(Entry {
-            vm: AxVM::new(id, &self.hal, config, output),
+            vm,
             is_watched: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
         }));
+        Ok(())
     }
 
     /// Creates and starts every VM that is to run from the start.
@@ -111,32 +111,49 @@ where
             .collect()
     }
 
-    /// Returns a VM.
-    pub fn vm(&self, id: VMId) -> Result<AxVMRef<A>, VmmError> {
-        self.entry(id).map(|entry| entry.vm.clone())
+    /// Finds a VM by its name or its number.
+    pub fn find(&self, key: &str) -> Result<AxVMRef<A>, VmmError> {
+        self.entry(key).map(|entry| entry.vm.clone())
+    }
+
+    /// Builds a VM.
+    pub fn create(&self, key: &str) -> Result<(), VmmError> {
+        Ok(self.find(key)?.init()?)
     }
 
     /// Starts a VM, building it first if need be.
-    pub fn start(self: &Arc<Self>, id: VMId) -> Result<(), VmmError> {
-        let entry = self.entry(id)?;
+    pub fn start(self: &Arc<Self>, key: &str) -> Result<(), VmmError> {
+        let entry = self.entry(key)?;
         entry.has_failed.store(false, Ordering::Relaxed);
         self.start_entry(&entry)
     }
 
+    /// Parks a VM's vCPUs.
+    pub fn pause(&self, key: &str) -> Result<(), VmmError> {
+        Ok(self.find(key)?.pause()?)
+    }
+
+    /// Lets a VM's vCPUs go on.
+    pub fn resume(&self, key: &str) -> Result<(), VmmError> {
+        Ok(self.find(key)?.resume()?)
+    }
+
+    /// Ends a VM's run.
+    pub fn stop(&self, key: &str) -> Result<(), VmmError> {
+        Ok(self.find(key)?.shutdown()?)
+    }
+
     /// Boots a VM again from its image.
-    pub fn reset(self: &Arc<Self>, id: VMId) -> Result<(), VmmError> {
-        let entry = self.entry(id)?;
+    pub fn reset(self: &Arc<Self>, key: &str) -> Result<(), VmmError> {
+        let entry = self.entry(key)?;
         entry.vm.reset()?;
         self.watch(&entry);
         Ok(())
     }
 
-    /// Ends every VM's run, whatever its guest does.
-    pub fn stop_all(&self) {
-        for entry in self.entries() {
-            // One that does not run refuses, which is as good.
-            let _ = entry.vm.shutdown();
-        }
+    /// Gives back everything a VM holds; it can be created again.
+    pub fn delete(&self, key: &str) -> Result<(), VmmError> {
+        Ok(self.find(key)?.delete()?)
     }
 
     /// Waits until no VM runs, and tells whether all went well.
@@ -162,10 +179,13 @@ where
         self.entries.read().clone()
     }
 
-    fn entry(&self, id: VMId) -> Result<Arc<Entry<A>>, VmmError> {
+    fn entry(&self, key: &str) -> Result<Arc<Entry<A>>, VmmError> {
+        let is_it = |entry: &&Arc<Entry<A>>| {
+            entry.vm.name() == key || key.parse().is_ok_and(|id: usize| id == entry.vm.id())
+        };
         let entries = self.entries.read();
-        let found = entries.get(id).cloned();
-        found.ok_or(VmmError::NoSuchVm(id))
+        let found = entries.iter().find(is_it).cloned();
+        found.ok_or_else(|| VmmError::NoSuchVm(key.into()))
     }
 
     fn say(&self, entry: &Entry<A>, line: core::fmt::Arguments<'_>) {
