@@ -13,6 +13,7 @@ use spin::Once;
 use crate::{
     arch, console, irq,
     machine::{Machine, PhysRange},
+    mem::flush_tlb,
     time,
 };
 
@@ -71,6 +72,8 @@ impl InitIf for PlatformInit {
     }
 
     fn init_later(_cpu: usize, _boot_argument: usize) {
+        // ArceOS has left the boot table, whose large pages are writable and executable.
+        flush_tlb();
         set_log_level();
         console::open();
         arch::irq::init_primary(machine());
@@ -78,6 +81,7 @@ impl InitIf for PlatformInit {
     }
 
     fn init_later_secondary(_cpu: usize) {
+        flush_tlb();
         arch::irq::init_secondary(machine());
         irq::enable_local();
     }

@@ -40,7 +40,7 @@ mod arch;
 mod arch;
 
 #[cfg(target_os = "none")]
-pub use {init::machine, power::power_off};
+pub use {init::machine, mem::flush_tlb, power::power_off};
 
 /// How the hypervisor ends, as the process that started the machine sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -168,7 +168,7 @@ impl Machine {
             .filter_map(|word| word.split_once('='))
             .filter(|(name, _)| *name == key)
             .map(|(_, value)| value)
-            .last()
+            .next_back()
     }
 
     /// Calls `visit` with each range of RAM that nothing reserves, in order of address.

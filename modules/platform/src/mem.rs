@@ -45,3 +45,10 @@ impl MemIf for PlatformMemory {
 pub(crate) fn linear(address: usize) -> usize {
     address + plat::PHYS_VIRT_OFFSET
 }
+
+/// Forgets what this CPU has cached of the hypervisor's own page table.
+///
+/// ArceOS's `axhal::asm::flush_tlb` does not do that on aarch64, see `aarch64/mod.rs`.
+pub fn flush_tlb() {
+    arch::flush_tlb();
+}

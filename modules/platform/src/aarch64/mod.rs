@@ -8,7 +8,7 @@
 //!
 //! One thing differs: with TGE = 0 the EL1 TLB instructions that ArceOS's page
 //! tables issue act on guests' translations, not on EL2's. New mappings need
-//! none; whoever removes or narrows one calls [`flush_linear_tlb`].
+//! none; whoever changes tables or removes a mapping calls `platform::flush_tlb`.
 //! Spec: Arm Architecture Reference Manual, "Virtualization Host Extensions".
 
 mod boot;
@@ -36,7 +36,7 @@ pub(crate) fn describe(fdt_address: usize) -> Machine {
 }
 
 /// Forgets this CPU's cached translations of EL2.
-pub(crate) fn flush_linear_tlb() {
+pub(crate) fn flush_tlb() {
     // SAFETY: invalidating cached translations changes no memory; the tables are in force.
     unsafe {
         asm!(

@@ -3,7 +3,10 @@
 //!
 //! Spec: Arm Power State Coordination Interface.
 
-use axplat::mem::{va, virt_to_phys};
+use axplat::{
+    mem::{va, virt_to_phys},
+    time::{Duration, busy_wait},
+};
 use smccc::{Smc, psci};
 
 use super::{boot::start_secondary, pci};
@@ -21,6 +24,8 @@ pub(crate) fn start_cpu(affinity: usize, stack_top: usize) {
 pub(crate) fn off(status: ExitStatus) {
     if status == ExitStatus::Failure {
         pci::report_failure();
+        // QEMU ends a moment later; switching off at once would count as success.
+        busy_wait(Duration::from_secs(1));
     }
     if let Err(error) = psci::system_off::<Smc>() {
         log::error!("the firmware does not switch off: {error:?}");

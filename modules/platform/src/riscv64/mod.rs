@@ -26,3 +26,8 @@ pub(crate) fn describe(fdt_address: usize) -> Machine {
         .expect("the firmware passes a device tree");
     fdt::describe(&tree, fdt_address, boot::boot_hart())
 }
+
+/// Forgets this CPU's cached translations.
+pub(crate) fn flush_tlb() {
+    axcpu::asm::flush_tlb(None);
+}

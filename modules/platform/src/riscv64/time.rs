@@ -22,9 +22,10 @@ pub(crate) fn counter_hz(machine: &Machine) -> u64 {
 
 /// Returns the time of day.
 pub(crate) fn unix_time_ns() -> u64 {
-    let low = linear(RTC_PADDR) as *const u32;
-    // SAFETY: both registers are mapped; reading the low half latches the high one.
-    let (low, high) = unsafe { (low.read_volatile(), low.add(1).read_volatile()) };
+    // SAFETY: the registers are mapped as device memory; reading this one latches the other.
+    let low = unsafe { (linear(RTC_PADDR) as *const u32).read_volatile() };
+    // SAFETY: as above.
+    let high = unsafe { (linear(RTC_PADDR + 4) as *const u32).read_volatile() };
     u64::from(high) << 32 | u64::from(low)
 }
 

@@ -19,7 +19,7 @@ multiboot_header:
     .long   -({header_magic} + {header_flags})
     .long   multiboot_header - {offset}
     .long   _skernel - {offset}
-    .long   _edata - {offset}
+    .long   0                           # the whole file, a flat binary
     .long   {memory_end}
     .long   _start - {offset}
 

@@ -61,19 +61,21 @@ const fn per_second(ticks: u64) -> u64 {
 
 /// Waits about 10 ms of real time; tells whether the PIT said so.
 fn wait_10ms() -> bool {
-    let mut gate = Port::<u8>::new(GATE_PORT);
-    let mut data = Port::<u8>::new(PIT_CHANNEL_2);
     let [low, high] = PIT_COUNT.to_le_bytes();
-    // SAFETY: channel 2 only drives the speaker, which stays off.
-    unsafe {
-        let old = gate.read();
-        gate.write((old & !SPEAKER) | GATE);
-        Port::<u8>::new(PIT_COMMAND).write(PIT_ONE_SHOT);
-        data.write(low);
-        data.write(high);
-    }
-    (0..PATIENCE).any(|_| {
-        // SAFETY: reading the port has no effect.
-        unsafe { gate.read() & OUTPUT != 0 }
-    })
+    let gate = (port_read(GATE_PORT) & !SPEAKER) | GATE;
+    port_write(GATE_PORT, gate);
+    port_write(PIT_COMMAND, PIT_ONE_SHOT);
+    port_write(PIT_CHANNEL_2, low);
+    port_write(PIT_CHANNEL_2, high);
+    (0..PATIENCE).any(|_| port_read(GATE_PORT) & OUTPUT != 0)
+}
+
+fn port_read(port: u16) -> u8 {
+    // SAFETY: reading these ports has no effect.
+    unsafe { Port::new(port).read() }
+}
+
+fn port_write(port: u16, value: u8) {
+    // SAFETY: channel 2 of the PIT only drives the speaker, which stays off.
+    unsafe { Port::new(port).write(value) };
 }

@@ -43,3 +43,8 @@ fn read_phys(address: usize, len: usize) -> Option<&'static [u8]> {
     // through this do not change.
     Some(unsafe { core::slice::from_raw_parts(linear(address) as *const u8, len) })
 }
+
+/// Forgets this CPU's cached translations.
+pub(crate) fn flush_tlb() {
+    axcpu::asm::flush_tlb(None);
+}

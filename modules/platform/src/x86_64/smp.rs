@@ -5,6 +5,8 @@
 //! variable for the stack are enough.
 //! Spec: Intel SDM volume 3, "MP Initialization Protocol".
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 use axconfig::plat::PHYS_VIRT_OFFSET;
 use axplat::time::{Duration, busy_wait};
 
@@ -15,9 +17,9 @@ use crate::mem::linear;
 const START_PAGE: u8 = 6;
 
 unsafe extern "C" {
-    static ap_trampoline: [u8; 0];
-    static ap_trampoline_end: [u8; 0];
-    static mut ap_stack_top: usize;
+    safe static ap_trampoline: [u8; 0];
+    safe static ap_trampoline_end: [u8; 0];
+    safe static ap_stack_top: AtomicUsize;
 }
 
 /// Starts the CPU with APIC id `target` on the stack that ends at physical address `stack_top`.
@@ -33,10 +35,9 @@ pub(super) fn start(target: usize, stack_top: usize) {
 
 fn prepare(stack_top: usize) {
     let page = linear(usize::from(START_PAGE) << 12) as *mut u8;
-    let (start, end) = (&raw const ap_trampoline, &raw const ap_trampoline_end);
-    let len = end as usize - start as usize;
+    let start = ap_trampoline.as_ptr();
+    let len = ap_trampoline_end.as_ptr() as usize - start as usize;
     // SAFETY: low memory is mapped and reserved for this; the trampoline is shorter than a page.
-    unsafe { core::ptr::copy_nonoverlapping(start.cast(), page, len) };
-    // SAFETY: only the CPU that starts others writes it, and the one started reads it.
-    unsafe { (&raw mut ap_stack_top).write_volatile(stack_top + PHYS_VIRT_OFFSET) };
+    unsafe { core::ptr::copy_nonoverlapping(start, page, len) };
+    ap_stack_top.store(stack_top + PHYS_VIRT_OFFSET, Ordering::Release);
 }

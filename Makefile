@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+# Builds, boots and tests AxHive. `make help` lists what it can do.
+
+# What to build: `app` is AxHive; any other crate's folder, here or elsewhere, runs bare.
+A ?= app
+# The architecture: riscv64, aarch64 or x86_64.
+ARCH ?= riscv64
+# The VMs to run: files of configs/vms, or your own. Without any, AxHive brings its own.
+VM ?=
+# The machine's CPUs; needs no rebuild.
+SMP ?= 2
+# The machine's memory; ArceOS takes 16 MiB of it, guests the rest.
+MEM ?= 1G
+# off, error, warn, info, debug or trace; needs no rebuild.
+LOG ?= warn
+# What to do when the last VM has stopped: shell or poweroff.
+ONIDLE ?= shell
+# release or debug.
+MODE ?= release
+# More arguments for QEMU, e.g. QEMU_ARGS="-cpu neoverse-n1".
+QEMU_ARGS ?=
+# One system test to run, of those in tests/qemu.
+CASE ?=
+
+ARCHES := riscv64 aarch64 x86_64
+ifeq ($(filter $(ARCH),$(ARCHES)),)
+  $(error ARCH=$(ARCH) is not one of: $(ARCHES))
+endif
+
+NAME := $(notdir $(abspath $(A)))
+IMAGE := build/$(ARCH)/$(MODE)/$(NAME)
+BUNDLE := $(if $(strip $(VM)),build/vms.bundle)
+TEST_ARCHES := $(if $(filter command,$(firstword $(origin ARCH))),$(ARCH),$(ARCHES))
+HOST_FEATURES := --workspace --features axhive/host
+export SMP MEM LOG ONIDLE QEMU_ARGS
+# Named, it keeps rustup from fetching the targets of rust-toolchain.toml for host commands.
+export RUSTUP_TOOLCHAIN ?= stable
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build run justrun debug bundle test test-host test-qemu test-boot fmt fmt-check clippy doc clean
+
+help: ## Show this help.
+	@echo 'make A=app ARCH=riscv64 run'
+	@echo; echo 'Variables:'
+	@awk '/^# /{text=substr($$0,3)} /^[A-Z_]+ \?=/{printf "  %-10s %-9s %s\n",$$1,$$3,text; text=""}' Makefile
+	@echo; echo 'Targets:'
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n",$$1,$$2}' Makefile
+
+setup: ## Find out what is missing, and install it (as root) or say how.
+	@VERBOSE=1 scripts/setup.sh $(ARCH) test
+
+build: ## Build A for ARCH.
+	@scripts/setup.sh $(ARCH)
+	@scripts/build.sh $(ARCH) $(MODE) $(A) $(IMAGE)
+
+run: build justrun ## Build A for ARCH and boot it; Ctrl-A X ends QEMU.
+
+justrun: bundle ## Boot what was built.
+	@scripts/qemu.sh $(ARCH) $(IMAGE) $(BUNDLE)
+
+debug: build bundle ## Boot A and wait for gdb on port 1234.
+	@echo 'gdb-multiarch $(IMAGE).elf -ex "target remote :1234"'
+	@QEMU_ARGS="$(QEMU_ARGS) -s -S" scripts/qemu.sh $(ARCH) $(IMAGE) $(BUNDLE)
+
+# The bundle names files that make does not know of, so it is made each time.
+bundle:
+ifneq ($(BUNDLE),)
+	@mkdir -p build
+	@cargo run --quiet --package axhive-tools -- bundle -o $(BUNDLE) $(VM)
+endif
+
+test: fmt-check clippy test-host doc test-boot test-qemu ## Everything that must hold.
+
+test-host: ## Test every crate on this machine.
+	cargo test --quiet $(HOST_FEATURES)
+
+test-qemu: ## Run the system tests of every architecture, or those of ARCH and CASE.
+	@set -e; for arch in $(TEST_ARCHES); do \
+	    $(MAKE) --no-print-directory A=app ARCH=$$arch MODE=release build; \
+	    cargo run --quiet --package system-tests -- $$arch $(CASE); done
+
+test-boot: ## Boot AxHive on every machine and CPU model it must run on.
+	@set -e; for arch in $(ARCHES); do $(MAKE) --no-print-directory A=app ARCH=$$arch MODE=release build; done
+	@scripts/test-boot.sh
+
+fmt: ## Format the code.
+	cargo fmt --all
+
+fmt-check:
+	cargo fmt --all --check
+
+clippy: ## Lint the host build, the build for each machine, and the scripts.
+	@scripts/setup.sh $(ARCH) test
+	cargo clippy --quiet $(HOST_FEATURES) --all-targets -- -D warnings
+	@set -e; for arch in $(ARCHES); do echo "clippy for $$arch"; \
+	    scripts/cargo.sh $$arch clippy --quiet -p axhive --features $$arch -- -D warnings; done
+	shellcheck -x scripts/*.sh
+
+doc: ## Build the documentation of the code.
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(HOST_FEATURES)
+
+clean: ## Remove everything that was built.
+	rm -rf build target

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+# Builds a crate for the bare machine: build.sh ARCH MODE CRATE IMAGE
+# CRATE is a folder, in this repository or not. One that uses axstd and our platform crate is
+# linked as an ArceOS application; any other says in its own build.rs how it is linked.
+# IMAGE becomes the file that QEMU boots, IMAGE.elf the file with symbols.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+arch=$1 mode=$2 crate=$3 image=$4
+manifest=$crate/Cargo.toml
+[ -f "$manifest" ] || die "A=$crate has no Cargo.toml"
+target=$(target_of "$arch")
+
+case $mode in
+    release) arguments=(--release) folder=release ;;
+    debug) arguments=() folder=debug ;;
+    *) die "MODE=$mode is not release or debug" ;;
+esac
+arguments+=(--manifest-path "$manifest" --target-dir "$root/target")
+if grep -q '^ *'"$arch"' *=.*optional' "$manifest"; then
+    arguments+=(--features "$arch")
+fi
+
+link=()
+if grep -qE '^ *axstd\b' "$manifest"; then
+    script=$root/target/$target/$folder/linker_$(platform_of "$arch").lds
+    for argument in "-T$script" -no-pie -znostart-stop-gc; do
+        link+=(-C "link-arg=$argument")
+    done
+fi
+
+name=$(sed -n '/^\[package\]/,/^\[/s/^name *= *"\(.*\)".*/\1/p' "$manifest")
+"$root/scripts/cargo.sh" "$arch" rustc "${arguments[@]}" --bin "$name" -- "${link[@]}"
+mkdir -p "$(dirname "$image")"
+cp "$root/target/$target/$folder/$name" "$image.elf"
+case $arch:${#link[@]} in
+    # A multiboot header may count on the file's being an ELF; ours does not.
+    x86_64:0) cp "$image.elf" "$image" ;;
+    *) llvm-objcopy -O binary "$image.elf" "$image" ;;
+esac

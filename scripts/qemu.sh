@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+# Boots an image in QEMU: qemu.sh ARCH IMAGE [BUNDLE]
+# SMP, MEM, LOG, ONIDLE and QEMU_ARGS come from the environment. Exits with 0 if the machine
+# ended itself well and with something else if it did not. Ctrl-A X ends QEMU by hand.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+arch=$1 image=$2 bundle=${3:-}
+case $arch in
+    riscv64)
+        machine=(-machine virt -cpu 'rv64,h=true' -bios default)
+        ;;
+    aarch64)
+        # PSCI has no exit status: a failure is reported through pvpanic.
+        machine=(-machine 'virt,virtualization=on,gic-version=3' -cpu max
+            -device pvpanic-pci -action panic=exit-failure)
+        ;;
+    x86_64)
+        # What TCG does not have of an EPYC is switched off, so that it does not warn.
+        machine=(-machine q35 -vga none -device 'isa-debug-exit,iobase=0xf4,iosize=4'
+            -cpu 'EPYC,+svm,-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch,-osvw,-topoext,-nrip-save,-xsavec')
+        ;;
+esac
+boot=(-kernel "$image" -append "log=${LOG:-warn} onidle=${ONIDLE:-shell}")
+if [ -n "$bundle" ]; then
+    boot+=(-initrd "$bundle")
+fi
+read -ra extra <<<"${QEMU_ARGS:-}"
+
+status=0
+"qemu-system-$arch" "${machine[@]}" -smp "${SMP:-2}" -m "${MEM:-1G}" -nic none \
+    -display none -serial mon:stdio -no-reboot "${boot[@]}" "${extra[@]}" || status=$?
+
+# isa-debug-exit ends QEMU with 2 v + 1; the image writes 0x10 for success, 0x11 for failure.
+case $arch:$status in
+    x86_64:33) status=0 ;;
+    x86_64:35) status=1 ;;
+esac
+exit "$status"
