@@ -51,6 +51,9 @@ setup: ## Find out what is missing, and install it (as root) or say how.
 
 build: ## Build A for ARCH.
 	@scripts/setup.sh $(ARCH)
+ifeq ($(NAME),app)
+	@scripts/default-bundle.sh $(ARCH)
+endif
 	@scripts/build.sh $(ARCH) $(MODE) $(A) $(IMAGE)
 
 run: build justrun ## Build A for ARCH and boot it; Ctrl-A X ends QEMU.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! Links the architecture whose feature is selected, under the name `arch`.
+//! Links the architecture whose feature is selected, under the name `arch`, and
+//! finds the bundle that is embedded.
 //!
 //! The architectures are the folders of modules/arch_vm, so a new one needs no
-//! change here. None or two selected is an error that says what to do.
+//! change here. None or two selected is an error that says what to do. The
+//! bundle is the file that AXHIVE_BUNDLE names; without it, none is embedded.
 
 use std::{env, fs, path::Path};
 
@@ -17,6 +19,20 @@ fn main() {
     };
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     fs::write(Path::new(&out).join("arch.rs"), code).expect("OUT_DIR is writable");
+    embed_bundle(Path::new(&out));
+}
+
+/// Copies the bundle to where `boot.rs` includes it.
+fn embed_bundle(out: &Path) {
+    println!("cargo:rerun-if-env-changed=AXHIVE_BUNDLE");
+    let bytes = match env::var_os("AXHIVE_BUNDLE") {
+        None => Vec::new(),
+        Some(path) => {
+            println!("cargo:rerun-if-changed={}", path.display());
+            fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        }
+    };
+    fs::write(out.join("default.bundle"), bytes).expect("OUT_DIR is writable");
 }
 
 fn architectures(folders: &Path) -> Vec<String> {

@@ -30,6 +30,12 @@ if grep -qE '^ *axstd\b' "$manifest"; then
     done
 fi
 
+# What AxHive runs when no VMs are handed to it.
+bundle=$root/build/$arch/default.bundle
+if [ -f "$bundle" ]; then
+    export AXHIVE_BUNDLE=$bundle
+fi
+
 name=$(sed -n '/^\[package\]/,/^\[/s/^name *= *"\(.*\)".*/\1/p' "$manifest")
 "$root/scripts/cargo.sh" "$arch" rustc "${arguments[@]}" --bin "$name" -- "${link[@]}"
 mkdir -p "$(dirname "$image")"

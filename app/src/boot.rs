@@ -23,7 +23,8 @@ use crate::{
 };
 
 /// The VMs that run when the boot loader hands none over.
-static DEFAULT_BUNDLE: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("AXHIVE_BUNDLE")));
+static DEFAULT_BUNDLE: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/default.bundle")));
 
 /// How long the console rests when nobody types.
 const POLL_MS: u64 = 10;
@@ -89,6 +90,10 @@ fn set_up_cpu(cpu: usize) {
 /// Adds the VMs of the bundle, and tells whether all of them were accepted.
 fn add_vms(vmm: &Vmm<Vm>) -> bool {
     let bytes = host::initrd().unwrap_or(&DEFAULT_BUNDLE.0);
+    if bytes.is_empty() {
+        say(format_args!("no VMs: none were handed over, and none are embedded"));
+        return true;
+    }
     let bundle = match Bundle::parse(bytes) {
         Ok(bundle) => bundle,
         Err(error) => {

@@ -38,7 +38,7 @@ pub(super) fn enter() {
     // SAFETY: the table lives for ever and maps everything that ArceOS's own
     // table maps, at the same addresses and with the same permissions.
     unsafe { axhal::asm::write_kernel_page_table(table.root_paddr()) };
-    axhal::asm::flush_tlb(None);
+    platform::flush_tlb();
 }
 
 fn own_range(region: &PhysMemRegion) -> PhysRange {
