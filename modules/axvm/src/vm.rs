@@ -364,6 +364,14 @@ impl<A: ArchVm> AxVM<A> {
     }
 }
 
+/// Whoever lets go of a VM last ends it, so that no thread runs on unowned.
+impl<A: ArchVm> Drop for AxVM<A> {
+    fn drop(&mut self) {
+        // Deleting is allowed in every state.
+        let _ = self.delete();
+    }
+}
+
 /// The next state, and whether the verb did what it should.
 type Step<A> = (VmMachineState<A>, core::result::Result<(), Refusal>);
 

@@ -194,6 +194,17 @@ fn a_vm_that_is_dropped_gives_back_everything() {
 }
 
 #[test]
+fn a_vm_that_is_dropped_while_it_runs_or_is_paused_ends_first() {
+    watchdog(|| {
+        let bench = Bench::switching(5);
+        for state in [Running, Paused, Stopping] {
+            drop(vm_in(&bench, state));
+            bench.host.check();
+        }
+    });
+}
+
+#[test]
 fn a_configuration_that_cannot_be_built_is_refused_with_its_key() {
     let bench = Bench::default();
     let mut no_cpus = arch_vm_host::testing::config("none", 1, &Program::new().halt());

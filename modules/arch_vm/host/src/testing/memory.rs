@@ -24,6 +24,9 @@ const POISON: u64 = 0xdead_f4ee_dead_f4ee;
 /// One word of the poison in each so many bytes.
 const POISON_STRIDE_BYTES: usize = 1024;
 
+/// What contiguous units are aligned to at least.
+const ALIGN_BYTES: usize = 2 << 20;
+
 /// What a unit was used for before.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unit {
@@ -34,8 +37,10 @@ enum Unit {
 
 /// A pool of units of one size.
 pub(super) struct Pool {
-    start: usize,
+    /// The process's memory, from which the units are cut.
+    whole: *mut u8,
     layout: Layout,
+    start: usize,
     unit_bytes: usize,
     units: Vec<Unit>,
     /// What is out: first unit and count.
@@ -44,14 +49,18 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(unit_bytes: usize, count: usize) -> Self {
-        let layout = Layout::from_size_align(unit_bytes * count, unit_bytes.max(2 << 20))
+        // Not aligned by the process, which would then touch every page.
+        let align = unit_bytes.max(ALIGN_BYTES);
+        let layout = Layout::from_size_align(unit_bytes * count + align, 16)
             .expect("a pool has a sensible size");
         // SAFETY: the size is not zero.
-        let start = unsafe { alloc_zeroed(layout) } as usize;
-        assert_ne!(start, 0, "the process has memory for the pool");
+        let whole = unsafe { alloc_zeroed(layout) };
+        assert!(!whole.is_null(), "the process has memory for the pool");
+        let start = (whole as usize).next_multiple_of(align);
         Self {
-            start,
+            whole,
             layout,
+            start,
             unit_bytes,
             units: vec![Unit::Fresh; count],
             out: BTreeMap::new(),
@@ -128,10 +137,13 @@ impl Pool {
     }
 }
 
+// SAFETY: `whole` is this pool's alone; it is used for giving it back only.
+unsafe impl Send for Pool {}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         // SAFETY: made by `new` with this layout.
-        unsafe { dealloc(self.start as *mut u8, self.layout) };
+        unsafe { dealloc(self.whole, self.layout) };
     }
 }
 
