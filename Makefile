@@ -72,7 +72,8 @@ ifneq ($(BUNDLE),)
 	@cargo run --quiet --package axhive-tools -- bundle -o $(BUNDLE) $(VM)
 endif
 
-test: fmt-check clippy test-host doc test-boot test-qemu ## Everything that must hold.
+test: ## Run everything that must hold; ends with `N passed, N failed`.
+	@scripts/test.sh
 
 test-host: ## Test every crate on this machine.
 	cargo test --quiet $(HOST_FEATURES)
