@@ -87,6 +87,8 @@ impl Screen {
     }
 
     /// Shows a line of the hypervisor's own, or keeps it until it can be shown.
+    ///
+    /// It must not begin with `[name]`: that is how lines of guests begin.
     pub fn message(&mut self, text: &str) {
         let line = one_line(text, LINE_CHARS_MAX);
         if self.attached.is_none() {
@@ -113,16 +115,16 @@ impl Screen {
         }
     }
 
-    /// Says how a VM's run ended, and takes the terminal back from it.
-    pub fn vm_ended(&mut self, vm: VMId, name: &str, what: &str) {
-        Self::output_of(&mut self.vms, vm, name);
+    /// Takes the terminal back from a VM that ended, and shows its last words.
+    ///
+    /// Call it before the [`Self::message`] that says why.
+    pub fn vm_ended(&mut self, vm: VMId) {
         if self.attached == Some(vm) {
             self.detach();
         }
         if self.attached.is_none() {
             self.split_lines(vm, LineMux::finish);
         }
-        self.message(&format!("[{name}] {what}"));
     }
 
     /// Forgets the output of a VM that is gone.
@@ -242,7 +244,9 @@ impl Screen {
             .map(|vm| {
                 let lines = core::mem::take(&mut vm.unseen_lines);
                 let name = &vm.name;
-                format!("[{name}] wrote {lines} lines meanwhile; vm console {name} shows them")
+                format!(
+                    "{name}: {lines} lines were written meanwhile; vm console {name} shows them"
+                )
             })
             .collect()
     }

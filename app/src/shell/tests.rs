@@ -161,6 +161,13 @@ impl Console {
         self.written()
     }
 
+    fn ends(&self, id: usize, why: &str) {
+        self.screen.with(&mut |screen| {
+            screen.vm_ended(id);
+            screen.message(why);
+        });
+    }
+
     fn written(&self) -> String {
         let bytes = std::mem::take(&mut *self.paper.0.lock().unwrap());
         String::from_utf8_lossy(&bytes).into_owned()
@@ -398,9 +405,7 @@ fn what_others_say_waits_while_a_vm_is_attached() {
     console.run("vm list");
     console.type_in("vm console 1\r");
     assert_eq!(console.vm_writes(2, "rt", b"one\ntwo\nthr"), "");
-    console
-        .screen
-        .with(&mut |screen| screen.vm_ended(2, "rt", "powered off"));
+    console.ends(2, "rt: powered off");
     for i in 0..1000 {
         console
             .screen
@@ -409,7 +414,9 @@ fn what_others_say_waits_while_a_vm_is_attached() {
     assert_eq!(console.written(), "");
     let left = console.type_in("\x1d");
     assert!(
-        left.contains("note 999\r\n[rt] wrote 2 lines meanwhile; vm console rt shows them\r\n")
+        left.contains(
+            "note 999\r\nrt: 2 lines were written meanwhile; vm console rt shows them\r\n"
+        )
     );
     assert!(!left.contains("note 900\r\n"));
     assert!(console.type_in("vm console 2\r").ends_with("one\ntwo\nthr"));
@@ -420,11 +427,9 @@ fn a_vm_that_ends_gives_the_terminal_back() {
     let mut console = Console::new();
     console.type_in("vm console 1\r");
     console.vm_writes(1, "linux", b"bye");
-    console
-        .screen
-        .with(&mut |screen| screen.vm_ended(1, "linux", "powered off"));
+    console.ends(1, "linux: powered off");
     let written = console.type_in("");
-    assert!(written.ends_with("-- the hypervisor's console --\r\n[linux] powered off\r\naxhive> "));
+    assert!(written.ends_with("-- the hypervisor's console --\r\nlinux: powered off\r\naxhive> "));
     assert_eq!(console.run("poweroff"), ["switching off"]);
 }
 
@@ -432,12 +437,10 @@ fn a_vm_that_ends_gives_the_terminal_back() {
 fn a_line_that_is_not_ended_is_shown_when_the_vm_ends() {
     let console = Console::new();
     console.vm_writes(1, "linux", b"half");
-    console
-        .screen
-        .with(&mut |screen| screen.vm_ended(1, "linux", "crashed"));
+    console.ends(1, "linux: crashed");
     assert_eq!(
         console.written(),
-        "\r\x1b[K[linux] half\r\n[linux] crashed\r\n"
+        "\r\x1b[K[linux] half\r\nlinux: crashed\r\n"
     );
 }
 
