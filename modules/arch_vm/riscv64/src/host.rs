@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! What this machine's harts can do, and what guests are told of it.
 //!
-//! The hypervisor calls [`init`] once, before the first VM, with what the
-//! machine's device tree says; each hart's own probe (`percpu`) adds what it
-//! finds. A guest's ISA is what both have and the hypervisor can give: an
+//! [`describe`] reads the machine's device tree, once; each hart's own probe
+//! (`percpu`) adds what it finds. A guest's ISA is what both have and the hypervisor can give: an
 //! extension whose state is not switched or that is not enabled is left out.
 //!
 //! Spec: RISC-V device tree bindings, cpus and extensions; henvcfg, hstateen0.
@@ -11,25 +10,11 @@
 use alloc::{string::String, vec::Vec};
 
 use axvm::{Error, Result};
+use dtoolkit::{Node, Property, fdt::Fdt};
 use spin::Once;
 use tock_registers::fields::FieldValue;
 
 use crate::{bank::TimerRegister, regs::HENVCFG, stage2::Mode};
-
-/// What the machine's device tree says of its harts.
-#[derive(Clone, Copy, Debug)]
-pub struct HostIsa<'a> {
-    /// `riscv,isa`, such as `rv64imafdch_zicsr_sstc`.
-    pub isa: &'a str,
-    /// `timebase-frequency`.
-    pub timebase_hz: u64,
-    /// `riscv,cbom-block-size`, if there is one.
-    pub cbom_block_bytes: Option<u32>,
-    /// `riscv,cboz-block-size`, if there is one.
-    pub cboz_block_bytes: Option<u32>,
-    /// `mmu-type`, such as `riscv,sv48`, if it is said.
-    pub mmu_type: Option<&'a str>,
-}
 
 /// What a hart's registers told when they were tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +50,7 @@ pub(crate) struct GuestIsa {
     pub(crate) mmu_type: String,
 }
 
-/// The host's own description, kept until the first hart is probed.
+/// What the machine's device tree says of its harts.
 #[derive(Clone, Debug)]
 struct Described {
     extensions: Vec<String>,
@@ -79,9 +64,13 @@ static DESCRIBED: Once<Described> = Once::new();
 static PROBED: Once<Probed> = Once::new();
 static HOST: Once<Host> = Once::new();
 
-/// Tells this crate about the machine; later calls change nothing.
-pub fn init(isa: &HostIsa<'_>) {
-    DESCRIBED.call_once(|| Described::new(isa));
+/// Reads the machine's device tree; later calls change nothing.
+pub(crate) fn describe(device_tree: &[u8]) -> Result<()> {
+    let described = Described::read(device_tree).ok_or(Error::Unsupported(
+        "its device tree does not describe its harts",
+    ))?;
+    DESCRIBED.call_once(|| described);
+    Ok(())
 }
 
 /// Takes note of what a hart found, and refuses one unlike the first.
@@ -109,14 +98,28 @@ pub(crate) fn host() -> Result<&'static Host> {
 }
 
 impl Described {
-    fn new(isa: &HostIsa<'_>) -> Self {
-        Self {
-            extensions: split(isa.isa),
-            timebase_hz: isa.timebase_hz,
-            cbom_block_bytes: isa.cbom_block_bytes,
-            cboz_block_bytes: isa.cboz_block_bytes,
-            mmu_type: isa.mmu_type.unwrap_or("riscv,sv39").into(),
-        }
+    /// Reads `/cpus` and its first hart; `None` if something needed is missing.
+    fn read(device_tree: &[u8]) -> Option<Self> {
+        let tree = Fdt::new(device_tree).ok()?;
+        let cpus = tree.find_node("/cpus")?;
+        let cpu = cpus
+            .children()
+            .find(|node| node.name_without_address() == "cpu")?;
+        let number = |name| cpu.property(name)?.value_as::<u32>().ok();
+        let string = |name| cpu.property(name)?.value_as::<&str>().ok();
+        let timebase = cpus.property("timebase-frequency")?;
+        let named = cpu.property("riscv,isa-extensions");
+        Some(Self {
+            extensions: match (string("riscv,isa"), named) {
+                (Some(isa), _) => split(isa),
+                (None, Some(names)) => list(names.value()),
+                (None, None) => return None,
+            },
+            timebase_hz: u64::from(timebase.value_as::<u32>().ok().filter(|hz| *hz > 0)?),
+            cbom_block_bytes: number("riscv,cbom-block-size"),
+            cboz_block_bytes: number("riscv,cboz-block-size"),
+            mmu_type: string("mmu-type").unwrap_or("riscv,sv39").into(),
+        })
     }
 
     fn has(&self, extension: &str) -> bool {
@@ -255,6 +258,16 @@ const PLAIN: [&str; 41] = [
     "svnapot",
 ];
 
+/// Reads a list of names, each with a zero byte behind it.
+fn list(bytes: &[u8]) -> Vec<String> {
+    bytes
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+        .filter_map(|name| core::str::from_utf8(name).ok())
+        .map(String::from)
+        .collect()
+}
+
 /// Splits an ISA string into the names of extensions; versions are dropped.
 fn split(isa: &str) -> Vec<String> {
     let lower = isa.to_ascii_lowercase();
@@ -303,13 +316,44 @@ mod tests {
     }
 
     fn described(isa: &str) -> Described {
-        Described::new(&HostIsa {
-            isa,
+        Described {
+            extensions: split(isa),
             timebase_hz: 10_000_000,
             cbom_block_bytes: Some(64),
             cboz_block_bytes: None,
-            mmu_type: None,
+            mmu_type: "riscv,sv39".into(),
+        }
+    }
+
+    /// Writes a device tree with one hart.
+    fn tree(isa: &[(&str, &[u8])]) -> Vec<u8> {
+        axvm::boot::fdt::Fdt::write("model", "compatible", |fdt| {
+            fdt.node("cpus", |fdt| {
+                fdt.u32("timebase-frequency", 1000)?;
+                fdt.node("cpu-map", |_| Ok(()))?;
+                fdt.node("cpu@0", |fdt| {
+                    fdt.string("mmu-type", "riscv,sv48")?;
+                    isa.iter()
+                        .try_for_each(|(name, value)| fdt.bytes(name, value))
+                })
+            })
         })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_device_tree_tells_by_string_or_by_list() {
+        let read = |isa: &[(&str, &[u8])]| Described::read(&tree(isa));
+        let by_string = read(&[("riscv,isa", b"rv64ih_sstc\0")]).unwrap();
+        let by_list = read(&[("riscv,isa-extensions", b"i\0h\0sstc\0")]).unwrap();
+        assert_eq!(by_string.extensions, ["i", "h", "sstc"]);
+        assert_eq!(by_list.extensions, by_string.extensions);
+        assert_eq!(
+            (by_list.timebase_hz, &*by_list.mmu_type),
+            (1000, "riscv,sv48")
+        );
+        assert!(read(&[]).is_none());
+        assert!(Described::read(&[0; 64]).is_none());
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! Virtual machines on RISC-V with the hypervisor extension.
 //!
 //! The application links this crate as `arch` when its feature `riscv64` is
-//! selected, calls [`host::init`] once with what the machine's device tree says,
-//! makes a [`RiscvPerCpu`] on each CPU, and gives [`RiscvVm`] to axvm. The guest
+//! selected, shows [`RiscvPerCpu`] the machine's device tree, makes one on each CPU,
+//! and gives [`RiscvVm`] to axvm. The guest
 //! is never trusted: nothing that it does may panic.
 //!
 //! Read in this order: `vm` (the machine), `vcpu` (a hart's life), `entry` (the
@@ -35,7 +35,7 @@ mod fdt;
 mod fence;
 mod frame;
 mod harts;
-pub mod host;
+mod host;
 mod insn;
 mod irqchip;
 mod percpu;
@@ -57,3 +57,8 @@ pub use vm::RiscvVm;
 
 /// The name under which this architecture is selected and shown.
 pub const NAME: &str = "riscv64";
+
+/// What the application calls this architecture's physical CPU.
+pub use percpu::RiscvPerCpu as PerCpu;
+/// What the application calls this architecture's machine.
+pub use vm::RiscvVm as Vm;

@@ -28,6 +28,11 @@ pub struct RiscvPerCpu {
 }
 
 impl AxArchPerCpu for RiscvPerCpu {
+    fn describe_machine(device_tree: Option<&[u8]>) -> Result<()> {
+        let missing = Error::Unsupported("its firmware hands over no device tree");
+        host::describe(device_tree.ok_or(missing)?)
+    }
+
     fn new() -> Result<Self> {
         if !entry::has_hypervisor() {
             return Err(Error::Unsupported("it has no hypervisor extension"));
