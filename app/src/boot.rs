@@ -44,6 +44,9 @@ extern "C" fn main() {
     host::init_memory();
     host::init_timer();
     greet();
+    if let Err(error) = arch::PerCpu::describe_machine(host::device_tree()) {
+        say(format_args!("the machine's description: {error}"));
+    }
     host::on_each_cpu(set_up_cpu);
     let vmm = Vmm::<Vm>::new(Host, Arc::new(HostScreen));
     let all_accepted = add_vms(&vmm);

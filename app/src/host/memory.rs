@@ -80,11 +80,19 @@ pub(super) fn zero(start: usize, size_bytes: usize) {
 }
 
 /// Returns the file that the boot loader handed over.
-#[expect(unsafe_code, reason = "the boot loader handed this memory over")]
 pub fn initrd() -> Option<&'static [u8]> {
-    let range = platform::machine().initrd?;
+    platform::machine().initrd.map(handed_over)
+}
+
+/// Returns the machine's device tree, if its firmware has one.
+pub fn device_tree() -> Option<&'static [u8]> {
+    platform::machine().fdt.map(handed_over)
+}
+
+#[expect(unsafe_code, reason = "the boot loader handed this memory over")]
+fn handed_over(range: PhysRange) -> &'static [u8] {
     let start = axhal::mem::phys_to_virt(range.start.into()).as_usize();
     // SAFETY: the range is RAM and mapped by `init`; it is reserved, so that
     // neither ArceOS nor the pool ever hands it out and nobody writes it again.
-    Some(unsafe { core::slice::from_raw_parts(start as *const u8, range.size()) })
+    unsafe { core::slice::from_raw_parts(start as *const u8, range.size()) }
 }

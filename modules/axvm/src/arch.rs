@@ -161,6 +161,14 @@ pub trait AxArchVCpu: Send + Sized + 'static {
 
 /// A physical CPU's virtualization.
 pub trait AxArchPerCpu: Sized {
+    /// Takes note of what firmware says of this machine; called once, before
+    /// the first [`Self::new`].
+    ///
+    /// An architecture whose CPUs tell all of themselves needs none of it.
+    fn describe_machine(_device_tree: Option<&[u8]>) -> Result<()> {
+        Ok(())
+    }
+
     /// Looks at this physical CPU, and refuses one that cannot virtualize.
     fn new() -> Result<Self>;
 

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! The RISC-V H extension as an architecture of axvm.
+//! Virtual machines on RISC-V with the hypervisor extension.
+//!
+//! The application links this crate as `arch` when its feature `riscv64` is
+//! selected, shows [`RiscvPerCpu`] the machine's device tree, makes one on each CPU,
+//! and gives [`RiscvVm`] to axvm. The guest
+//! is never trusted: nothing that it does may panic.
+//!
+//! Read in this order: `vm` (the machine), `vcpu` (a hart's life), `entry` (the
+//! world switch), `exit` (what comes out), `sbi` (what it may call).
 #![no_std]
-#![deny(unsafe_op_in_unsafe_fn)]
 #![cfg_attr(
     not(test),
     deny(
@@ -13,20 +20,45 @@
     )
 )]
 
-/// The name under which this architecture is selected and shown.
-pub const NAME: &str = "riscv64";
-
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod bank;
+#[cfg_attr(
+    not(all(target_arch = "riscv64", target_os = "none")),
+    path = "entry_fake.rs"
+)]
+mod entry;
+mod exit;
+mod fdt;
 mod fence;
+mod frame;
+mod harts;
+mod host;
 mod insn;
 mod irqchip;
+mod percpu;
 mod regs;
 mod sbi;
 mod stage2;
 #[cfg(test)]
 mod testing;
+mod timer;
 mod trap;
+mod vcpu;
+mod vm;
 mod vmid;
+
+pub use percpu::RiscvPerCpu;
+pub use stage2::Stage2;
+pub use vcpu::{CreateConfig, RiscvVCpu};
+pub use vm::RiscvVm;
+
+/// The name under which this architecture is selected and shown.
+pub const NAME: &str = "riscv64";
+
+/// What the application calls this architecture's physical CPU.
+pub use percpu::RiscvPerCpu as PerCpu;
+/// What the application calls this architecture's machine.
+pub use vm::RiscvVm as Vm;

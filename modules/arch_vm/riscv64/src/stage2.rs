@@ -15,6 +15,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use axaddrspace::{AddrSpaceError, AddrSpaceResult, NestedPageTableOps, PageSize};
 use axvm::{AxVCpuHal, Error, GuestPhysAddr, HostPhysAddr, HostVirtAddr, MappingFlags, Result};
 use bitflags::bitflags;
+use tock_registers::fields::FieldValue;
+
+use crate::regs::HGATP;
 
 const PAGE_SHIFT: usize = 12;
 const INDEX_BITS: usize = 9;
@@ -73,6 +76,15 @@ impl Mode {
         [Self::Sv39x4, Self::Sv48x4, Self::Sv57x4]
             .into_iter()
             .find(|mode| mode.levels() == levels)
+    }
+
+    /// Returns the mode's field of hgatp.
+    pub(crate) fn field(self) -> FieldValue<u64, HGATP::Register> {
+        match self {
+            Self::Sv39x4 => HGATP::MODE::Sv39x4,
+            Self::Sv48x4 => HGATP::MODE::Sv48x4,
+            Self::Sv57x4 => HGATP::MODE::Sv57x4,
+        }
     }
 
     /// Returns the first address that is too large.

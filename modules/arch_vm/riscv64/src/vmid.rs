@@ -9,15 +9,20 @@
 //!
 //! Translations made by one vCPU may not be seen by another of the same VM, as
 //! their guest thinks that each has a TLB of its own: [`VmTlb`] remembers who
-//! was on which CPU last. Called by the vCPU's `bind`, preemption off.
+//! was on which CPU last, and under which VMID, so that whatever an older owner of
+//! that VMID left there is dropped too. Called by the vCPU's `bind`, preemption off.
 //!
 //! Spec: RISC-V Privileged, "H" extension, hgatp, "Hypervisor Memory-Management
 //! Fence Instructions".
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use spin::Once;
+
 /// As many physical CPUs as a host has at most.
 const PCPUS_MAX: usize = 64;
+/// More bits than a vCPU's number has.
+const VCPU_BITS: u32 = 8;
 
 /// What must be dropped before a guest is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,7 @@ pub struct Lease {
 
 /// The VMIDs of this machine.
 pub struct VmidPool {
+    once: Once,
     bits: AtomicUsize,
     next: AtomicU64,
     /// The generation for which each CPU has dropped what was older.
@@ -51,17 +57,21 @@ impl VmidPool {
     /// Makes a pool of VMIDs of no bits.
     pub const fn new() -> Self {
         Self {
+            once: Once::new(),
             bits: AtomicUsize::new(0),
             next: AtomicU64::new(1),
             seen: [const { AtomicU64::new(0) }; PCPUS_MAX],
         }
     }
 
-    /// Says how many bits the hardware has, before any VMID is taken.
+    /// Says how many bits the hardware has, before any VMID is taken; only the
+    /// first one's word counts.
     pub fn set_bits(&self, bits: usize) {
-        self.bits.store(bits, Ordering::Release);
-        self.next
-            .store(first_of_generation(1, bits), Ordering::Release);
+        self.once.call_once(|| {
+            self.bits.store(bits, Ordering::Release);
+            let first = 1_u64.wrapping_shl(bits as u32);
+            self.next.store(first, Ordering::Release);
+        });
     }
 
     fn generation(&self, ticket: u64) -> u64 {
@@ -99,15 +109,11 @@ impl Default for VmidPool {
     }
 }
 
-fn first_of_generation(generation: u64, bits: usize) -> u64 {
-    generation.wrapping_shl(bits as u32)
-}
-
 /// The traces that one VM's vCPUs leave in the CPUs' TLBs.
 pub struct VmTlb {
     ticket: AtomicU64,
-    /// The vCPU, plus one, that was last on each CPU.
-    last_on: [AtomicUsize; PCPUS_MAX],
+    /// Which vCPU was last on each CPU, and with which ticket.
+    last_on: [AtomicU64; PCPUS_MAX],
 }
 
 impl VmTlb {
@@ -115,7 +121,7 @@ impl VmTlb {
     pub fn new() -> Self {
         Self {
             ticket: AtomicU64::new(0),
-            last_on: [const { AtomicUsize::new(0) }; PCPUS_MAX],
+            last_on: [const { AtomicU64::new(0) }; PCPUS_MAX],
         }
     }
 
@@ -128,10 +134,10 @@ impl VmTlb {
         came_from: Option<usize>,
     ) -> Lease {
         let ticket = self.ticket(pool);
+        let is_first = self.is_first(ticket, vcpu, cpu);
         let flush = if pool.is_new_on(cpu, pool.generation(ticket)) {
-            self.note(vcpu, cpu);
             Flush::Everything
-        } else if self.note(vcpu, cpu) || came_from != Some(cpu) {
+        } else if is_first || came_from != Some(cpu) {
             Flush::OwnTables
         } else {
             Flush::None
@@ -159,9 +165,9 @@ impl VmTlb {
         }
     }
 
-    /// Notes who is on a CPU, and tells whether somebody else was.
-    fn note(&self, vcpu: usize, cpu: usize) -> bool {
-        let own = vcpu.wrapping_add(1);
+    /// Notes who is on a CPU under which VMID, and tells whether that is news.
+    fn is_first(&self, ticket: u64, vcpu: usize, cpu: usize) -> bool {
+        let own = ticket.wrapping_shl(VCPU_BITS) | (vcpu as u64).wrapping_add(1);
         match self.last_on.get(cpu) {
             Some(last) => last.swap(own, Ordering::Relaxed) != own,
             None => true,
@@ -228,8 +234,9 @@ mod tests {
     }
 
     proptest! {
-        /// The model is the TLB itself: each CPU remembers which VM last filled
-        /// each VMID, and may never meet another's entries.
+        /// The model is the TLB itself: each CPU remembers which vCPU last filled
+        /// each VMID, for its own tables and for combined entries, and may never
+        /// meet another's.
         #[test]
         fn no_vm_ever_sees_the_translations_of_another(
             bits in 0_usize..4,
@@ -237,22 +244,25 @@ mod tests {
         ) {
             let pool = pool(bits);
             let vms: Vec<_> = (0..12).map(|_| VmTlb::new()).collect();
-            let mut tlbs: [BTreeMap<u64, (usize, usize)>; 2] = Default::default();
+            let mut own: [BTreeMap<u64, (usize, usize)>; 2] = Default::default();
+            let mut combined = own.clone();
             let mut came_from = BTreeMap::new();
             for (vm, vcpu, cpu) in visits {
                 let from = came_from.insert((vm, vcpu), cpu);
                 let lease = vms[vm].enter(&pool, vcpu, cpu, from);
                 prop_assert!(lease.vmid < 1 << bits);
-                match lease.flush {
-                    Flush::Everything => tlbs[cpu].clear(),
-                    Flush::OwnTables => {
-                        let old = tlbs[cpu].remove(&lease.vmid);
-                        prop_assert!(old.is_none_or(|(owner, _)| owner == vm));
-                    }
-                    Flush::None => {}
+                if lease.flush == Flush::Everything {
+                    combined[cpu].clear();
                 }
-                let owner = *tlbs[cpu].entry(lease.vmid).or_insert((vm, vcpu));
-                prop_assert_eq!(owner, (vm, vcpu));
+                if lease.flush != Flush::None {
+                    own[cpu].remove(&lease.vmid);
+                    let old = combined[cpu].remove(&lease.vmid);
+                    prop_assert!(old.is_none_or(|(owner, _)| owner == vm));
+                }
+                for tlb in [&mut own[cpu], &mut combined[cpu]] {
+                    let owner = *tlb.entry(lease.vmid).or_insert((vm, vcpu));
+                    prop_assert_eq!(owner, (vm, vcpu));
+                }
             }
         }
     }

@@ -13,20 +13,12 @@ use alloc::vec::Vec;
 
 /// Sources and the nonexistent source 0.
 pub const SOURCES: usize = 96;
-const WORDS: usize = SOURCES / 32;
+/// The words of a set of sources.
+pub const WORDS: usize = SOURCES / 32;
 const PRIORITY_MASK: u32 = 7;
 
 /// A set of sources, a bit for each.
-type SourceSet = [u32; WORDS];
-
-/// What makes a source pending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// A high wire.
-    Level,
-    /// A wire that goes high.
-    Edge,
-}
+pub type SourceSet = [u32; WORDS];
 
 /// One hart's view in one mode.
 #[derive(Clone, Default)]
@@ -115,25 +107,18 @@ pub struct Plic {
 }
 
 impl Plic {
-    /// Makes a controller with so many contexts, all sources level-triggered.
-    pub fn new(contexts: usize) -> Self {
+    /// Makes a controller with so many contexts; the sources of `edge` are
+    /// triggered by edges, all others by levels.
+    pub fn new(contexts: usize, edge: SourceSet) -> Self {
         let mut all = Vec::with_capacity(contexts);
         all.resize(contexts, Context::default());
         Self {
             priorities: [0; SOURCES],
-            edge: [0; WORDS],
+            edge,
             level: [0; WORDS],
             latched: [0; WORDS],
             in_service: [0; WORDS],
             contexts: all,
-        }
-    }
-
-    /// Sets what makes a source pending.
-    pub fn set_trigger(&mut self, source: usize, trigger: Trigger) {
-        match trigger {
-            Trigger::Level => remove(&mut self.edge, source),
-            Trigger::Edge => insert(&mut self.edge, source),
         }
     }
 
@@ -264,7 +249,7 @@ mod tests {
     const CLAIM_1: u64 = CLAIM + CONTEXT_STRIDE;
 
     fn plic_with(sources: &[(usize, u32)]) -> Plic {
-        let mut plic = Plic::new(4);
+        let mut plic = Plic::new(4, [0; WORDS]);
         for &(source, priority) in sources {
             plic.write(source as u64 * 4, priority);
             let offset = ENABLE_BASE + (source as u64 / 32) * 4;
@@ -300,7 +285,7 @@ mod tests {
     #[test]
     fn an_edge_is_kept_until_it_is_claimed_and_once_more_while_in_service() {
         let mut plic = plic_with(&[(8, 1)]);
-        plic.set_trigger(8, Trigger::Edge);
+        insert(&mut plic.edge, 8);
         let pulse = |plic: &mut Plic| {
             plic.set_level(8, true);
             plic.set_level(8, false);
@@ -341,7 +326,7 @@ mod tests {
 
     #[test]
     fn registers_keep_what_they_have_bits_for() {
-        let mut plic = Plic::new(2);
+        let mut plic = Plic::new(2, [0; WORDS]);
         plic.write(0, 5);
         assert_eq!(plic.read(0), 0);
         plic.write(4, 0xff);
@@ -444,7 +429,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_controller_does_what_the_model_does(steps in prop::collection::vec(step(), 1..200)) {
-            let (mut plic, mut model) = (Plic::new(2), Model::new());
+            let (mut plic, mut model) = (Plic::new(2, [0; WORDS]), Model::new());
             for step in &steps {
                 apply(step, &mut plic, &mut model);
                 for context in 0..2 {
@@ -456,7 +441,7 @@ mod tests {
 
         #[test]
         fn no_access_panics(offset in any::<u64>(), value in any::<u32>()) {
-            let mut plic = Plic::new(16);
+            let mut plic = Plic::new(16, [u32::MAX; WORDS]);
             plic.write(offset, value);
             plic.read(offset);
             plic.set_level(offset as usize, true);

@@ -80,6 +80,13 @@ register_bitfields![u64,
         INSTRET OFFSET(2) NUMBITS(1) []
     ],
 
+    pub(crate) STATE_ENABLE [
+        /// senvcfg may be used.
+        ENVCFG OFFSET(62) NUMBITS(1) [],
+        /// sstateen0 may be used.
+        SE0 OFFSET(63) NUMBITS(1) []
+    ],
+
     /// A register without fields.
     pub(crate) PLAIN [
         VALUE OFFSET(0) NUMBITS(64) []
@@ -93,6 +100,7 @@ pub(crate) const HTIMEDELTA: Csr<0x605, PLAIN::Register> = Csr::new();
 pub(crate) const HCOUNTEREN: Csr<0x606, COUNTERS::Register> = Csr::new();
 pub(crate) const HGEIE: Csr<0x607, PLAIN::Register> = Csr::new();
 pub(crate) const HENVCFG: Csr<0x60a, HENVCFG::Register> = Csr::new();
+pub(crate) const HSTATEEN0: Csr<0x60c, STATE_ENABLE::Register> = Csr::new();
 pub(crate) const HTVAL: Csr<0x643, PLAIN::Register> = Csr::new();
 pub(crate) const HVIP: Csr<0x645, VS_INTERRUPTS::Register> = Csr::new();
 pub(crate) const HTINST: Csr<0x64a, PLAIN::Register> = Csr::new();

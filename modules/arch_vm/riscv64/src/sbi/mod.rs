@@ -22,6 +22,8 @@ use axdevice::PowerRequest;
 use axvm::{AxVCpuExitReason, ConsoleCall, CpuPower, GuestPhysAddr};
 use sbi_spec::binary::SbiRet;
 
+pub(crate) use hsm::start_error;
+
 use crate::{fence::Fence, trap::Fault};
 
 /// What a hart returns from an SBI call.
@@ -48,6 +50,11 @@ impl HartSet {
         Self(u64::MAX.wrapping_shr(64_u32.wrapping_sub(count as u32)))
     }
 
+    /// Returns the set of one hart.
+    pub fn only(hart: usize) -> Self {
+        Self(1_u64.wrapping_shl(hart as u32))
+    }
+
     /// Reads a hart mask and its base; harts that do not exist are refused.
     fn from_mask(mask: u64, base: u64, count: usize) -> Result<Self, Ret> {
         if base == u64::MAX {
@@ -60,14 +67,9 @@ impl HartSet {
         }
     }
 
-    /// Returns its harts in ascending order.
-    pub fn iter(self) -> impl Iterator<Item = usize> {
-        (0..64).filter(move |hart| self.contains(*hart))
-    }
-
     /// Tells whether a hart is in the set.
     pub fn contains(self, hart: usize) -> bool {
-        self.0.wrapping_shr(hart as u32) & 1 == 1
+        hart < 64 && self.0.wrapping_shr(hart as u32) & 1 == 1
     }
 }
 
@@ -137,9 +139,6 @@ impl Outcome {
 
 /// What calls need of the hart that makes them, and of its machine.
 pub trait Hart {
-    /// Returns the hart's id.
-    fn id(&self) -> usize;
-
     /// Returns how many harts the machine has; their ids are below this.
     fn count(&self) -> usize;
 
@@ -251,10 +250,6 @@ pub(crate) mod testing {
     pub(crate) const RAM_BYTES: u64 = 0x10_0000;
 
     impl Hart for FakeHart {
-        fn id(&self) -> usize {
-            0
-        }
-
         fn count(&self) -> usize {
             self.power.len()
         }
@@ -327,8 +322,8 @@ mod tests {
         assert_eq!(from(0b1_0000, 0), Err(Ret::invalid_param()));
         assert_eq!(from(1, 4), Err(Ret::invalid_param()));
         assert_eq!(from(1, 64), Err(Ret::invalid_param()));
-        let names: std::vec::Vec<_> = HartSet(0b1010).iter().collect();
-        assert_eq!(names, [1, 3]);
+        let is_in = [0, 1, 2, 3, 64].map(|hart| HartSet(0b1010).contains(hart));
+        assert_eq!(is_in, [false, true, false, true, false]);
     }
 
     #[test]

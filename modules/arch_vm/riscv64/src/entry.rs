@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! Everything that must be assembly: the world switch, guest fetches, fences.
+//!
+//! ArceOS runs in HS-mode with sscratch 0 and its own stvec; both change only
+//! between [`enter`]'s first instruction and its last, and for the one access of
+//! [`fetch`] and its kind, always with interrupts closed. Those point stvec at
+//! the instruction behind the access, so that a fault simply falls through with
+//! its flag set.
+//!
+//! Spec: RISC-V Privileged, "H" extension, "Hypervisor Virtual-Machine
+//! Load and Store Instructions", "Trap Entry", "Trap Return".
+
+use core::arch::{asm, naked_asm};
+
+use crate::frame::{FloatRegisters, Frame};
+
+/// hstatus.SPV.
+const SPV: u64 = 1 << 7;
+/// sstatus.SIE.
+const SIE: u64 = 1 << 1;
+
+/// Runs the guest until it traps.
+///
+/// # Safety
+/// 1. `frame` is valid, and nobody else uses it.
+/// 2. Interrupts are closed, and the vCPU's CSRs are loaded on this CPU.
+/// 3. sscratch is 0.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn enter(frame: *mut Frame) {
+    naked_asm!(
+        include_str!("entry.S"),
+        sepc = const Frame::PC,
+        sstatus = const Frame::SSTATUS,
+        host_sstatus = const Frame::HOST_SSTATUS,
+        host_stvec = const Frame::HOST_STVEC,
+        host_sp = const Frame::HOST_SP,
+        spv = const SPV,
+    )
+}
+
+/// A guarded access's result: the value, and whether it trapped.
+#[repr(C)]
+struct Guarded {
+    value: u64,
+    trapped: u64,
+}
+
+macro_rules! guarded {
+    ($(#[$doc:meta])* $name:ident, $access:literal) => {
+        $(#[$doc])*
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(address: u64) -> Guarded {
+            naked_asm!(
+                ".option push",
+                ".option norelax",
+                ".option arch, +h",
+                "la      t0, 1f",
+                "csrrw   t0, stvec, t0",
+                "mv      t1, a0",
+                "li      a0, 0",
+                "li      a1, 1",
+                $access,
+                "li      a1, 0",
+                ".balign 4",
+                "1:",
+                "csrw    stvec, t0",
+                "ret",
+                ".option pop",
+            )
+        }
+    };
+}
+
+guarded!(
+    /// Reads two bytes of guest code as the guest would fetch them.
+    ///
+    /// # Safety
+    /// Interrupts are closed, and a guest's CSRs are loaded.
+    fetch_half,
+    "hlvx.hu a0, (t1)"
+);
+guarded!(
+    /// Reads eight bytes of guest memory as the guest would load them.
+    ///
+    /// # Safety
+    /// Interrupts are closed, and a guest's CSRs are loaded.
+    load_word,
+    "hlv.d   a0, (t1)"
+);
+guarded!(
+    /// Reads hgatp, which traps where the H extension is missing.
+    ///
+    /// # Safety
+    /// Interrupts are closed.
+    read_hgatp,
+    "csrr    a0, 0x680"
+);
+
+fn result(guarded: Guarded) -> Option<u64> {
+    (guarded.trapped == 0).then_some(guarded.value)
+}
+
+/// Fetches two bytes of guest code; `None` if that trapped.
+///
+/// Called between a guest's exit and the opening of interrupts.
+pub(crate) fn fetch(address: u64) -> Option<u16> {
+    // SAFETY: the caller is between an exit and the opening of interrupts.
+    result(unsafe { fetch_half(address) }).map(|half| half as u16)
+}
+
+/// Loads eight bytes of guest memory; `None` if that trapped, and scause, stval
+/// tell why.
+///
+/// Called between a guest's exit and the opening of interrupts.
+pub(crate) fn load(address: u64) -> Option<u64> {
+    // SAFETY: the caller is between an exit and the opening of interrupts.
+    result(unsafe { load_word(address) })
+}
+
+/// Tells whether this CPU has the H extension.
+pub(crate) fn has_hypervisor() -> bool {
+    let were_open = close_interrupts();
+    // SAFETY: interrupts are closed.
+    let found = result(unsafe { read_hgatp(0) }).is_some();
+    restore_interrupts(were_open);
+    found
+}
+
+/// Closes interrupts, and returns what [`restore_interrupts`] needs.
+#[inline]
+pub(crate) fn close_interrupts() -> u64 {
+    let before: u64;
+    // SAFETY: closing interrupts is always allowed.
+    unsafe { asm!("csrrc {}, sstatus, {}", out(reg) before, in(reg) SIE, options(nostack)) };
+    before & SIE
+}
+
+/// Opens interrupts again if they were open.
+#[inline]
+pub(crate) fn restore_interrupts(were_open: u64) {
+    // SAFETY: whoever closed them holds nothing that an interrupt may not see.
+    unsafe { asm!("csrs sstatus, {}", in(reg) were_open, options(nostack)) };
+}
+
+macro_rules! hfence {
+    ($instruction:literal $(, $operand:expr)*) => {
+        // SAFETY: a fence only drops what can be looked up again.
+        unsafe {
+            asm!(
+                ".option push",
+                ".option arch, +h",
+                $instruction,
+                ".option pop",
+                $(in(reg) $operand,)*
+                options(nostack)
+            )
+        }
+    };
+}
+
+/// HFENCE.VVMA of everything of the loaded VMID.
+pub(crate) fn fence_tables() {
+    hfence!("hfence.vvma zero, zero");
+}
+
+/// HFENCE.VVMA of one page.
+pub(crate) fn fence_page(address: u64) {
+    hfence!("hfence.vvma {}, zero", address);
+}
+
+/// HFENCE.VVMA of one address space.
+pub(crate) fn fence_asid(asid: u64) {
+    hfence!("hfence.vvma zero, {}", asid);
+}
+
+/// HFENCE.VVMA of one page of one address space.
+pub(crate) fn fence_page_of(address: u64, asid: u64) {
+    hfence!("hfence.vvma {}, {}", address, asid);
+}
+
+/// HFENCE.GVMA of all guests, and HFENCE.VVMA of the loaded VMID.
+pub(crate) fn fence_all_guests() {
+    hfence!("hfence.gvma zero, zero");
+    fence_tables();
+}
+
+/// FENCE.I.
+pub(crate) fn fence_instructions() {
+    // SAFETY: a fence has no effect but order.
+    unsafe { asm!("fence.i", options(nostack)) };
+}
+
+/// Saves the floating-point registers.
+///
+/// # Safety
+/// sstatus.FS is not off.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn save_float(to: *mut FloatRegisters) {
+    naked_asm!(
+        "fsd f0, 0(a0)",
+        "fsd f1, 8(a0)",
+        "fsd f2, 16(a0)",
+        "fsd f3, 24(a0)",
+        "fsd f4, 32(a0)",
+        "fsd f5, 40(a0)",
+        "fsd f6, 48(a0)",
+        "fsd f7, 56(a0)",
+        "fsd f8, 64(a0)",
+        "fsd f9, 72(a0)",
+        "fsd f10, 80(a0)",
+        "fsd f11, 88(a0)",
+        "fsd f12, 96(a0)",
+        "fsd f13, 104(a0)",
+        "fsd f14, 112(a0)",
+        "fsd f15, 120(a0)",
+        "fsd f16, 128(a0)",
+        "fsd f17, 136(a0)",
+        "fsd f18, 144(a0)",
+        "fsd f19, 152(a0)",
+        "fsd f20, 160(a0)",
+        "fsd f21, 168(a0)",
+        "fsd f22, 176(a0)",
+        "fsd f23, 184(a0)",
+        "fsd f24, 192(a0)",
+        "fsd f25, 200(a0)",
+        "fsd f26, 208(a0)",
+        "fsd f27, 216(a0)",
+        "fsd f28, 224(a0)",
+        "fsd f29, 232(a0)",
+        "fsd f30, 240(a0)",
+        "fsd f31, 248(a0)",
+        "csrr t0, fcsr",
+        "sd t0, 256(a0)",
+        "ret",
+    )
+}
+
+/// Loads the floating-point registers.
+///
+/// # Safety
+/// sstatus.FS is not off, and what is there belongs to nobody.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn load_float(from: *const FloatRegisters) {
+    naked_asm!(
+        "fld f0, 0(a0)",
+        "fld f1, 8(a0)",
+        "fld f2, 16(a0)",
+        "fld f3, 24(a0)",
+        "fld f4, 32(a0)",
+        "fld f5, 40(a0)",
+        "fld f6, 48(a0)",
+        "fld f7, 56(a0)",
+        "fld f8, 64(a0)",
+        "fld f9, 72(a0)",
+        "fld f10, 80(a0)",
+        "fld f11, 88(a0)",
+        "fld f12, 96(a0)",
+        "fld f13, 104(a0)",
+        "fld f14, 112(a0)",
+        "fld f15, 120(a0)",
+        "fld f16, 128(a0)",
+        "fld f17, 136(a0)",
+        "fld f18, 144(a0)",
+        "fld f19, 152(a0)",
+        "fld f20, 160(a0)",
+        "fld f21, 168(a0)",
+        "fld f22, 176(a0)",
+        "fld f23, 184(a0)",
+        "fld f24, 192(a0)",
+        "fld f25, 200(a0)",
+        "fld f26, 208(a0)",
+        "fld f27, 216(a0)",
+        "fld f28, 224(a0)",
+        "fld f29, 232(a0)",
+        "fld f30, 240(a0)",
+        "fld f31, 248(a0)",
+        "ld t0, 256(a0)",
+        "csrw fcsr, t0",
+        "ret",
+    )
+}

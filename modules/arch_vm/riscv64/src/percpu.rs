@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! One physical hart's virtualization.
+//!
+//! The hypervisor makes one on each CPU and enables it before the first VM.
+//! What it sets is the same for all guests and stays: delegation, counters,
+//! environment. Guests' user-mode traps and page faults are delegated, so that
+//! they never leave the guest.
+//!
+//! Spec: RISC-V Privileged, "H" extension, hedeleg, hideleg, hgatp, henvcfg.
+
+use axvm::{AxArchPerCpu, Error, Result};
+use tock_registers::interfaces::{Readable, Writeable};
+
+use crate::{
+    entry,
+    host::{self, Probed},
+    regs::{
+        COUNTERS, EXCEPTIONS, HCOUNTEREN, HEDELEG, HENVCFG, HGATP, HGEIE, HIDELEG, HSTATEEN0,
+        HSTATUS, HVIP, STATE_ENABLE, VS_INTERRUPTS, VSIE,
+    },
+    stage2::Mode,
+    vcpu::VMIDS,
+};
+
+/// A physical hart that can run guests.
+pub struct RiscvPerCpu {
+    is_enabled: bool,
+}
+
+impl AxArchPerCpu for RiscvPerCpu {
+    fn describe_machine(device_tree: Option<&[u8]>) -> Result<()> {
+        let missing = Error::Unsupported("its firmware hands over no device tree");
+        host::describe(device_tree.ok_or(missing)?)
+    }
+
+    fn new() -> Result<Self> {
+        if !entry::has_hypervisor() {
+            return Err(Error::Unsupported("it has no hypervisor extension"));
+        }
+        let probed = probe().ok_or(Error::Unsupported("it has no stage-2 translation"))?;
+        VMIDS.set_bits(probed.vmid_bits);
+        host::note(probed)?;
+        Ok(Self { is_enabled: false })
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.is_enabled
+    }
+
+    fn hardware_enable(&mut self) -> Result<()> {
+        let host = host::host()?;
+        VSIE.set(0);
+        HVIP.set(0);
+        HGEIE.set(0);
+        HGATP.set(0);
+        HSTATUS.write(
+            HSTATUS::VSXL::Xlen64
+                + HSTATUS::VTW::SET
+                + HSTATUS::SPVP::Supervisor
+                + HSTATUS::SPV::SET,
+        );
+        delegate();
+        HCOUNTEREN.write(COUNTERS::CYCLE::SET + COUNTERS::TIME::SET + COUNTERS::INSTRET::SET);
+        HENVCFG.set(host.environment);
+        if host.has_state_enable {
+            HSTATEEN0.write(STATE_ENABLE::ENVCFG::SET + STATE_ENABLE::SE0::SET);
+        }
+        entry::fence_all_guests();
+        self.is_enabled = true;
+        Ok(())
+    }
+
+    fn hardware_disable(&mut self) -> Result<()> {
+        HIDELEG.set(0);
+        HEDELEG.set(0);
+        HGATP.set(0);
+        HSTATUS.write(HSTATUS::VSXL::Xlen64);
+        entry::fence_all_guests();
+        self.is_enabled = false;
+        Ok(())
+    }
+}
+
+fn delegate() {
+    HEDELEG.write(
+        EXCEPTIONS::FETCH_MISALIGNED::SET
+            + EXCEPTIONS::ILLEGAL_INSTRUCTION::SET
+            + EXCEPTIONS::BREAKPOINT::SET
+            + EXCEPTIONS::LOAD_MISALIGNED::SET
+            + EXCEPTIONS::STORE_MISALIGNED::SET
+            + EXCEPTIONS::USER_ECALL::SET
+            + EXCEPTIONS::FETCH_PAGE_FAULT::SET
+            + EXCEPTIONS::LOAD_PAGE_FAULT::SET
+            + EXCEPTIONS::STORE_PAGE_FAULT::SET,
+    );
+    HIDELEG.write(
+        VS_INTERRUPTS::SOFTWARE::SET + VS_INTERRUPTS::TIMER::SET + VS_INTERRUPTS::EXTERNAL::SET,
+    );
+}
+
+/// Tries what this hart's registers hold.
+fn probe() -> Option<Probed> {
+    let stage2 = [Mode::Sv39x4, Mode::Sv48x4, Mode::Sv57x4]
+        .into_iter()
+        .find(|mode| holds_mode(*mode))?;
+    let environment = HENVCFG.swap(u64::MAX);
+    let found = HENVCFG.swap(environment);
+    Some(Probed {
+        stage2,
+        vmid_bits: vmid_bits(stage2),
+        environment: found,
+    })
+}
+
+fn holds_mode(mode: Mode) -> bool {
+    HGATP.write(mode.field());
+    let holds = HGATP.matches_all(mode.field());
+    HGATP.set(0);
+    holds
+}
+
+/// Counts the bits of VMID that can be written.
+fn vmid_bits(mode: Mode) -> usize {
+    HGATP.write(mode.field() + HGATP::VMID.val(u64::MAX));
+    let bits = HGATP.read(HGATP::VMID).count_ones();
+    HGATP.set(0);
+    // Entries that the trial may have made are dropped when the hart is enabled.
+    bits as usize
+}

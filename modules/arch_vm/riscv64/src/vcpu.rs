@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! One vCPU: a hart of the guest.
+//!
+//! `bind` puts its CSRs and floating-point registers into the physical hart,
+//! `unbind` takes them back; in between, exits touch the [`Frame`] only. `run`
+//! closes interrupts, shows the guest what is pending, enters it, and lets `exit`
+//! finish what need not leave the architecture. Interrupts open again when `run`
+//! returns; the host takes then what ended the guest's time.
+//!
+//! Spec: RISC-V Privileged, "H" extension; SBI, "Hart State Management".
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use axvm::{
+    AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, GuestAccess, GuestPhysAddr, HostPhysAddr, PCpuId,
+    Request, Result, VCpuId,
+};
+use tock_registers::{
+    LocalRegisterCopy,
+    interfaces::{Readable, Writeable},
+};
+
+use crate::{
+    bank::{Bank, TimerRegister},
+    entry,
+    exit::{self, Step},
+    fence::{Asid, Fence, Range, Waiting},
+    frame::{A0, A1, FloatRegisters, Frame},
+    harts::{Hart, Harts},
+    host::Host,
+    regs::{
+        HGATP, HTIMEDELTA, HVIP, S_INTERRUPTS, SSTATUS, TIME, VS_INTERRUPTS, VSIE, VSIP, VSTIMECMP,
+    },
+    sbi::{Answer, HartSet, Suspend},
+    stage2::Mode,
+    timer::{HostTime, SoftTimer},
+    trap::{self, Cause, Fault, TrapRegisters},
+    vmid::{Flush, VmidPool},
+};
+
+/// The VMIDs of this machine.
+pub(crate) static VMIDS: VmidPool = VmidPool::new();
+
+/// The interrupt that [`AxArchVCpu::inject_interrupt`] knows: the software one.
+pub(crate) const SOFTWARE_INTERRUPT: u64 = 1;
+const PAGE_SHIFT: usize = 12;
+const DUMPED_PER_LINE: usize = 4;
+const NAMES: [&str; 32] = [
+    "zero", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", "a0", "a1", "a2", "a3", "a4",
+    "a5", "a6", "a7", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4",
+    "t5", "t6",
+];
+
+/// What a vCPU is made from.
+pub struct CreateConfig<H: AxVMHal> {
+    pub(crate) harts: Arc<Harts<H>>,
+    pub(crate) host: &'static Host,
+    pub(crate) id: VCpuId,
+    pub(crate) mode: Mode,
+}
+
+/// An access that left the architecture, in case nothing answers it.
+#[derive(Clone, Copy)]
+pub(crate) struct Trapped {
+    /// Where the instruction is.
+    pub(crate) pc: u64,
+    /// The guest's address.
+    pub(crate) address: u64,
+}
+
+/// One hart of a guest.
+pub struct RiscvVCpu<H: AxVMHal> {
+    pub(crate) frame: Frame,
+    bank: Bank,
+    float: FloatRegisters,
+    pub(crate) harts: Arc<Harts<H>>,
+    pub(crate) id: VCpuId,
+    host: &'static Host,
+    mode: Mode,
+    root: HostPhysAddr,
+    /// The CPU that has its registers.
+    bound_on: Option<PCpuId>,
+    /// The CPU that had them last.
+    came_from: Option<usize>,
+    soft_timer: SoftTimer,
+    /// What HVIP shows of the external interrupt.
+    shows_external: bool,
+    pub(crate) trapped: Option<Trapped>,
+    pub(crate) answer: Answer,
+}
+
+impl<H: AxVMHal> RiscvVCpu<H> {
+    /// Returns what others see of this hart.
+    pub(crate) fn hart(&self) -> Option<&Hart<H>> {
+        self.harts.get(self.id)
+    }
+
+    /// Puts the hart where firmware starts one: a0 is its id.
+    pub(crate) fn start_at(&mut self, entry: GuestPhysAddr, arg: u64) {
+        self.reset();
+        self.frame.pc = entry.as_usize() as u64;
+        self.frame.set_gpr(A0, self.id as u64);
+        self.frame.set_gpr(A1, arg);
+    }
+
+    fn reset(&mut self) {
+        self.frame = Frame::new();
+        self.bank = Bank::new();
+        self.float = FloatRegisters::new();
+        self.soft_timer = SoftTimer::new();
+        self.shows_external = false;
+        self.trapped = None;
+        self.answer = Answer::None;
+        if let Some(hart) = self.hart() {
+            hart.take_software();
+            hart.is_suspended.store(false, Ordering::SeqCst);
+        }
+        if self.bound_on.is_some() {
+            self.load();
+        }
+    }
+
+    fn load(&mut self) {
+        HTIMEDELTA.set(self.harts.time.delta);
+        self.bank.load(self.host.timer);
+        with_float_on(|| {
+            // SAFETY: floating point is on, and the host uses none of it.
+            unsafe { entry::load_float(&raw const self.float) }
+        });
+        self.frame.sstatus.modify(SSTATUS::FS::Clean);
+    }
+
+    fn save(&mut self) {
+        self.bank.save(self.host.timer);
+        if self.frame.sstatus.matches_all(SSTATUS::FS::Dirty) {
+            with_float_on(|| {
+                // SAFETY: floating point is on.
+                unsafe { entry::save_float(&raw mut self.float) }
+            });
+            self.frame.sstatus.modify(SSTATUS::FS::Clean);
+        }
+    }
+
+    /// Changes CSRs, wherever they are.
+    fn with_bank<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        let is_bound = self.bound_on.is_some();
+        if is_bound {
+            self.bank.save(self.host.timer);
+        }
+        let result = change(self);
+        if is_bound {
+            self.bank.load(self.host.timer);
+        }
+        result
+    }
+
+    /// Lets the guest take an exception where it is.
+    pub(crate) fn inject(&mut self, fault: Fault) {
+        self.with_bank(|vcpu| {
+            let mut registers = TrapRegisters {
+                status: vcpu.bank.status,
+                vector: vcpu.bank.vector,
+                pc: vcpu.frame.pc,
+                exception_pc: 0,
+                cause: 0,
+                value: 0,
+            };
+            let mode = vcpu.frame.sstatus.read(SSTATUS::SPP);
+            trap::deliver(&mut registers, fault, mode);
+            vcpu.bank.status = registers.status;
+            vcpu.bank.exception_pc = registers.exception_pc;
+            vcpu.bank.cause = registers.cause;
+            vcpu.bank.value = registers.value;
+            vcpu.frame.pc = registers.pc;
+        });
+        self.frame.sstatus.modify(SSTATUS::SPP::Supervisor);
+    }
+
+    /// Sets when the guest's timer fires.
+    pub(crate) fn set_timer(&mut self, deadline: u64) {
+        match self.host.timer {
+            TimerRegister::Present => VSTIMECMP.set(deadline),
+            TimerRegister::Absent => self.soft_timer.deadline = deadline,
+        }
+    }
+
+    /// Shows the guest what is pending, as far as the hardware does not.
+    pub(crate) fn show_pending(&mut self) {
+        let Some(hart) = self.harts.get(self.id) else {
+            return;
+        };
+        if hart.take_software() {
+            HVIP.set_bits(VS_INTERRUPTS::SOFTWARE::SET.value);
+        }
+        let external = hart.external();
+        if external != self.shows_external {
+            self.shows_external = external;
+            drive(VS_INTERRUPTS::EXTERNAL::SET.value, external);
+        }
+        if self.host.timer == TimerRegister::Absent {
+            self.show_soft_timer();
+        }
+    }
+
+    fn show_soft_timer(&self) {
+        let ticks = self.harts.time.ticks(TIME.get());
+        let is_pending = self.soft_timer.is_pending(ticks);
+        drive(VS_INTERRUPTS::TIMER::SET.value, is_pending);
+        let deadline = self.soft_timer.deadline;
+        if let Some(at_ns) = self.host_ns(deadline).filter(|_| !is_pending) {
+            self.harts.hal.interrupt_at(at_ns);
+        }
+    }
+
+    fn host_ns(&self, deadline: u64) -> Option<u64> {
+        let host = HostTime {
+            ticks: TIME.get(),
+            ns: self.harts.hal.current_time_nanos(),
+        };
+        self.harts.time.host_ns(deadline, host)
+    }
+
+    /// Tells whether an interrupt that the guest enabled is pending.
+    pub(crate) fn has_interrupt(&mut self) -> bool {
+        self.show_pending();
+        VSIP.get() & VSIE.get() != 0
+    }
+
+    /// Puts the hart to sleep; it wakes by an interrupt that it enabled.
+    pub(crate) fn suspend(&mut self, suspend: Suspend) {
+        match suspend {
+            Suspend::Retentive => {
+                self.frame.set_gpr(A0, 0);
+                self.frame.set_gpr(A1, 0);
+            }
+            Suspend::NonRetentive { resume, opaque } => self.sleep_anew(resume, opaque),
+        }
+        if let Some(hart) = self.hart() {
+            hart.is_suspended.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Lets the hart wake as if started, but with its interrupts and timer kept.
+    fn sleep_anew(&mut self, resume: GuestPhysAddr, opaque: u64) {
+        self.with_bank(|vcpu| {
+            vcpu.bank.status.modify(SSTATUS::SIE::CLEAR);
+            vcpu.bank.address_translation = 0;
+        });
+        self.frame.pc = resume.as_usize() as u64;
+        self.frame.set_gpr(A0, self.id as u64);
+        self.frame.set_gpr(A1, opaque);
+        self.frame.sstatus.modify(SSTATUS::SPP::Supervisor);
+    }
+
+    /// Tells whether the hart still sleeps.
+    fn sleeps_on(&mut self) -> bool {
+        let is_asleep = |hart: &Hart<H>| hart.is_suspended.load(Ordering::Relaxed);
+        if !self.hart().is_some_and(is_asleep) {
+            return false;
+        }
+        let wakes = self.has_interrupt();
+        if let Some(hart) = self.hart().filter(|_| wakes) {
+            hart.is_suspended.store(false, Ordering::SeqCst);
+        }
+        !wakes
+    }
+
+    /// Carries a fence out on this CPU.
+    pub(crate) fn fence_here(fence: Fence) {
+        match fence {
+            Fence::Instructions => entry::fence_instructions(),
+            Fence::Tables { range, asid } => fence_tables(range, asid),
+        }
+    }
+
+    fn fence_waiting(waiting: &Waiting) {
+        if waiting.instructions {
+            entry::fence_instructions();
+        }
+        waiting
+            .tables()
+            .for_each(|(range, asid)| fence_tables(range, asid));
+    }
+
+    /// Runs the guest until an exit leaves; interrupts are closed.
+    fn run_closed(&mut self) -> Result<AxVCpuExitReason> {
+        let cpu = self.bound_on.ok_or(Error::NoSuchVCpu(self.id))?;
+        let control = self
+            .hart()
+            .map(|hart| hart.control.clone())
+            .ok_or(Error::NoSuchVCpu(self.id))?;
+        loop {
+            control.take(Request::Event);
+            if control.has_request() {
+                return Ok(AxVCpuExitReason::Nothing);
+            }
+            if self.sleeps_on() {
+                return Ok(AxVCpuExitReason::Halt);
+            }
+            if let Some(waiting) = self.hart().and_then(|hart| hart.fences.take()) {
+                Self::fence_waiting(&waiting);
+            }
+            self.show_pending();
+            let may_enter = control.enter_guest(cpu);
+            if may_enter {
+                // SAFETY: 1. the frame is this vCPU's, which is borrowed mutably;
+                // 2. interrupts are closed and the vCPU is bound; 3. the host
+                // runs with sscratch 0.
+                unsafe { entry::enter(&raw mut self.frame) };
+            }
+            control.leave_guest();
+            if may_enter && let Step::Leave(exit) = exit::handle(self) {
+                return Ok(exit);
+            }
+        }
+    }
+}
+
+/// Sets or clears a bit of HVIP.
+fn drive(bit: u64, is_high: bool) {
+    match is_high {
+        true => HVIP.set_bits(bit),
+        false => HVIP.clear_bits(bit),
+    };
+}
+
+/// Runs `act` with floating point on, and switches it off again.
+fn with_float_on(act: impl FnOnce()) {
+    let before = SSTATUS.set_bits(SSTATUS::FS::Dirty.value);
+    act();
+    SSTATUS.clear_bits(SSTATUS::FS::Dirty.value & !before);
+}
+
+fn fence_tables(range: Range, asid: Asid) {
+    match (range.pages(), asid) {
+        (None, Asid::Every) => entry::fence_tables(),
+        (None, Asid::One(asid)) => entry::fence_asid(asid),
+        (Some(pages), Asid::Every) => pages.for_each(entry::fence_page),
+        (Some(pages), Asid::One(asid)) => {
+            pages.for_each(|page| entry::fence_page_of(page, asid));
+        }
+    }
+}
+
+impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
+    type CreateConfig = CreateConfig<H>;
+    type SetupConfig = ();
+
+    fn new(config: CreateConfig<H>) -> Result<Self> {
+        Ok(Self {
+            frame: Frame::new(),
+            bank: Bank::new(),
+            float: FloatRegisters::new(),
+            harts: config.harts,
+            id: config.id,
+            host: config.host,
+            mode: config.mode,
+            root: HostPhysAddr::from_usize(0),
+            bound_on: None,
+            came_from: None,
+            soft_timer: SoftTimer::new(),
+            shows_external: false,
+            trapped: None,
+            answer: Answer::None,
+        })
+    }
+
+    fn set_entry(&mut self, entry: GuestPhysAddr) -> Result<()> {
+        self.frame.pc = entry.as_usize() as u64;
+        Ok(())
+    }
+
+    fn set_ept_root(&mut self, root: HostPhysAddr) -> Result<()> {
+        self.root = root;
+        Ok(())
+    }
+
+    fn setup(&mut self, (): ()) -> Result<()> {
+        self.reset();
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<AxVCpuExitReason> {
+        let were_open = entry::close_interrupts();
+        let exit = self.run_closed();
+        entry::restore_interrupts(were_open);
+        exit
+    }
+
+    fn bind(&mut self) -> Result<()> {
+        let cpu = self.harts.pcpu();
+        let lease = self.harts.tlb.enter(&VMIDS, self.id, cpu.0, self.came_from);
+        let page = (self.root.as_usize() >> PAGE_SHIFT) as u64;
+        HGATP.write(self.mode.field() + HGATP::VMID.val(lease.vmid) + HGATP::PPN.val(page));
+        match lease.flush {
+            Flush::None => {}
+            Flush::OwnTables => entry::fence_tables(),
+            Flush::Everything => entry::fence_all_guests(),
+        }
+        if self.came_from != Some(cpu.0) {
+            entry::fence_instructions();
+        }
+        self.load();
+        self.bound_on = Some(cpu);
+        self.came_from = Some(cpu.0);
+        Ok(())
+    }
+
+    fn unbind(&mut self) -> Result<()> {
+        self.save();
+        self.bound_on = None;
+        Ok(())
+    }
+
+    fn set_gpr(&mut self, reg: usize, value: u64) {
+        self.frame.set_gpr(reg, value);
+    }
+
+    fn inject_interrupt(&mut self, vector: u64) -> Result<()> {
+        match vector {
+            SOFTWARE_INTERRUPT => {
+                self.harts.send_ipi(HartSet::only(self.id), Some(self.id));
+                Ok(())
+            }
+            _ => Err(Error::Unsupported(
+                "only software interrupts are a vCPU's own",
+            )),
+        }
+    }
+
+    fn set_return_value(&mut self, value: u64) {
+        match core::mem::replace(&mut self.answer, Answer::None) {
+            Answer::None => {}
+            Answer::Legacy => self.frame.set_gpr(A0, value),
+            Answer::Error => {
+                self.frame.set_gpr(A0, value);
+                self.frame.set_gpr(A1, 0);
+            }
+            Answer::Value => {
+                self.frame.set_gpr(A0, 0);
+                self.frame.set_gpr(A1, value);
+            }
+        }
+    }
+
+    fn refuse_access(&mut self, access: GuestAccess) {
+        let Some(trapped) = self.trapped.take() else {
+            return;
+        };
+        let cause = match access {
+            GuestAccess::Fetch(_) => Cause::FetchAccessFault,
+            GuestAccess::Write(_) | GuestAccess::PortWrite => Cause::StoreAccessFault,
+            GuestAccess::Read(_) | GuestAccess::PortRead | GuestAccess::SysReg => {
+                Cause::LoadAccessFault
+            }
+        };
+        self.frame.pc = trapped.pc;
+        let value = trapped.address;
+        self.inject(Fault { cause, value });
+    }
+
+    fn guest_pc(&self) -> u64 {
+        self.frame.pc
+    }
+
+    fn next_timer_ns(&self) -> Option<u64> {
+        let is_bound = self.bound_on.is_some();
+        let enabled = match is_bound {
+            true => LocalRegisterCopy::new(VSIE.get()),
+            false => self.bank.interrupts_enabled,
+        };
+        if !enabled.is_set(S_INTERRUPTS::TIMER) {
+            return None;
+        }
+        let deadline = match (self.host.timer, is_bound) {
+            (TimerRegister::Absent, _) => self.soft_timer.deadline,
+            (TimerRegister::Present, true) => VSTIMECMP.get(),
+            (TimerRegister::Present, false) => self.bank.timer,
+        };
+        self.host_ns(deadline)
+    }
+
+    fn dump(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        writeln!(out, "pc    {:#018x}", self.frame.pc)?;
+        for (number, name) in NAMES.iter().enumerate().skip(1) {
+            let end = if number % DUMPED_PER_LINE == 0 {
+                "\n"
+            } else {
+                "  "
+            };
+            write!(out, "{name:<5} {:#018x}{end}", self.frame.gpr(number))?;
+        }
+        writeln!(out)?;
+        let mut bank = self.bank.clone();
+        if self.bound_on.is_some() {
+            bank.look();
+        }
+        bank.dump(out)
+    }
+}
