@@ -54,6 +54,10 @@ impl Announce for HostScreen {
             SCREEN.lock().message(&format!("{vm}: {line}"));
         }
     }
+
+    fn ended(&self, vm: VMId) {
+        SCREEN.lock().vm_ended(vm);
+    }
 }
 
 /// Shows a line of the hypervisor's own.

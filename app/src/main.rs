@@ -16,6 +16,9 @@
     )
 )]
 
+// On the host only the tests use most of this.
+#![cfg_attr(not(any(test, target_os = "none")), expect(dead_code, unused_imports))]
+
 extern crate alloc;
 
 // The architecture of this build, as `arch`.

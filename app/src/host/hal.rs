@@ -17,6 +17,7 @@ use super::{
     event::Event,
     memory,
     thread::{self, Thread},
+    timer,
 };
 use crate::vmm::Spawn;
 
@@ -25,6 +26,13 @@ const PAGE_BYTES: usize = 4096;
 /// ArceOS as a host of virtual machines.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Host;
+
+/// Returns how much of ArceOS's own heap is free.
+pub fn heap_free_bytes() -> usize {
+    let heap = global_allocator();
+    let pages = heap.available_pages().saturating_mul(PAGE_BYTES);
+    pages.saturating_add(heap.available_bytes())
+}
 
 impl AxVMHal for Host {
     type Thread = Thread;
@@ -97,6 +105,10 @@ impl AxVCpuHal for Host {
     fn kick_pcpu(&self, cpu: PCpuId) {
         let target = irq::IpiTarget::Other { cpu_id: cpu.0 };
         irq::send_ipi(irq::IPI_IRQ, target);
+    }
+
+    fn interrupt_at(&self, deadline_ns: u64) {
+        timer::interrupt_at(deadline_ns);
     }
 
     fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R {

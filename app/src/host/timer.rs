@@ -27,12 +27,17 @@ struct Deadline {
 struct CpuTimer {
     deadlines: SpinNoIrq<Vec<Deadline>>,
     next_tick_ns: AtomicU64,
+    /// When the guest that runs here is to be interrupted; never is the end of time.
+    guest_ns: AtomicU64,
 }
+
+const NEVER: u64 = u64::MAX;
 
 static TIMERS: [CpuTimer; CPUS_MAX] = [const {
     CpuTimer {
         deadlines: SpinNoIrq::new(Vec::new()),
         next_tick_ns: AtomicU64::new(0),
+        guest_ns: AtomicU64::new(NEVER),
     }
 }; CPUS_MAX];
 
@@ -55,6 +60,17 @@ pub(super) fn wake_at(at_ns: u64, sleeper: Sleeper) {
     }
 }
 
+/// Makes the calling CPU be interrupted at `at_ns` or before.
+///
+/// One deadline a CPU: the guest that enters next says its own.
+pub(super) fn interrupt_at(at_ns: u64) {
+    let _guard = kernel_guard::NoPreemptIrqSave::new();
+    if let Some(timer) = this_timer() {
+        timer.guest_ns.store(at_ns, Ordering::Relaxed);
+        program(timer);
+    }
+}
+
 /// Drops the calling thread's deadlines, on whichever CPU they wait.
 pub(super) fn forget_current() {
     let current = axtask::current();
@@ -71,6 +87,9 @@ fn on_interrupt() {
     let now_ns = time::monotonic_time_nanos();
     for deadline in timer.take_due(now_ns) {
         deadline.sleeper.wake();
+    }
+    if now_ns >= timer.guest_ns.load(Ordering::Relaxed) {
+        timer.guest_ns.store(NEVER, Ordering::Relaxed);
     }
     if now_ns >= timer.next_tick_ns.load(Ordering::Relaxed) {
         let next = now_ns.saturating_add(TICK_NS);
@@ -92,7 +111,8 @@ impl CpuTimer {
 /// Programs this CPU's timer for whatever comes first.
 fn program(timer: &CpuTimer) {
     let tick_ns = timer.next_tick_ns.load(Ordering::Relaxed);
+    let guest_ns = timer.guest_ns.load(Ordering::Relaxed);
     let deadlines = timer.deadlines.lock();
-    let first_ns = deadlines.iter().map(|deadline| deadline.at_ns).min();
-    time::set_oneshot_timer(first_ns.map_or(tick_ns, |first| first.min(tick_ns)));
+    let wakes = deadlines.iter().map(|deadline| deadline.at_ns);
+    time::set_oneshot_timer(wakes.fold(tick_ns.min(guest_ns), u64::min));
 }

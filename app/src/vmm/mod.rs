@@ -26,6 +26,9 @@ pub trait Spawn: AxVMHal {
 pub trait Announce: Send + Sync {
     /// Shows a line that is about a VM.
     fn announce(&self, vm: &str, line: core::fmt::Arguments<'_>);
+
+    /// Takes note that a VM prints no more for now.
+    fn ended(&self, vm: VMId);
 }
 
 /// Why a VM could not be found or served.

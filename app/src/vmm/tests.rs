@@ -25,6 +25,8 @@ impl Announce for Notes {
     fn announce(&self, vm: &str, line: core::fmt::Arguments<'_>) {
         self.0.lock().unwrap().push(format!("{vm}: {line}"));
     }
+
+    fn ended(&self, _vm: axvm::VMId) {}
 }
 
 struct Rig {

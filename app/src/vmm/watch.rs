@@ -70,6 +70,7 @@ where
 
     /// Carries out the policy, and tells whether the VM runs again.
     fn follow(&self, entry: &Entry<A>, outcome: &VmOutcome, record: &mut Record) -> bool {
+        self.announce.ended(entry.vm.id());
         self.say(entry, format_args!("{outcome}"));
         if let VmOutcome::Crashed(fault) = outcome {
             self.say(entry, format_args!("{}", fault.registers));
