@@ -8,6 +8,9 @@
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
 
+// ArceOS's runtime: it boots before `main` and has the panic handler.
+use axstd as _;
+
 use ::bundle::{Bundle, VmEntry};
 use axvm::{AxArchPerCpu, ImageBytes, PCpuSet};
 use kspin::SpinNoPreempt;

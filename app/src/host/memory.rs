@@ -14,7 +14,8 @@ use super::{address_space, pool::Pool};
 
 static POOL: SpinNoIrq<Pool> = SpinNoIrq::new(Pool::new());
 
-/// Fills the pool and makes it reachable; called once, by the boot sequence.
+/// Fills the pool and makes it reachable from the calling CPU; called once, by
+/// the boot sequence.
 pub fn init() {
     let machine = platform::machine();
     let mut free = Vec::new();
@@ -28,6 +29,7 @@ pub fn init() {
     let handed_over = [machine.initrd, machine.fdt];
     free.extend(handed_over.into_iter().flatten());
     address_space::init(&merged(free));
+    enter();
 }
 
 /// Changes the calling CPU over to the hypervisor's own address space.

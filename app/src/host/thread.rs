@@ -53,7 +53,7 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
 /// Runs `body` once on each CPU, one after the other, and waits for it.
 pub fn on_each_cpu(body: fn(usize)) {
     for cpu in 0..axhal::cpu_num() {
-        let mut inner = TaskInner::new(move || body(cpu), "setup".into(), STACK_BYTES);
+        let inner = TaskInner::new(move || body(cpu), "setup".into(), STACK_BYTES);
         inner.set_cpumask(AxCpuMask::one_shot(cpu));
         start(inner).join();
     }

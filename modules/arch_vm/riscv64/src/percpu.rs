@@ -56,8 +56,7 @@ impl AxArchPerCpu for RiscvPerCpu {
         HSTATUS.write(
             HSTATUS::VSXL::Xlen64
                 + HSTATUS::VTW::SET
-                + HSTATUS::SPVP::Supervisor
-                + HSTATUS::SPV::SET,
+                + HSTATUS::SPVP::Supervisor,
         );
         delegate();
         HCOUNTEREN.write(COUNTERS::CYCLE::SET + COUNTERS::TIME::SET + COUNTERS::INSTRET::SET);
