@@ -59,7 +59,8 @@ extern "C" fn main() {
     };
     vmm.autostart();
     if platform::machine().option("onidle") == Some("poweroff") {
-        host::spawn("idle", move || {
+        // ArceOS takes a thread named "idle" for its own.
+        host::spawn("until-idle", move || {
             let all_well = vmm.wait_idle();
             platform::power_off(match all_well && all_accepted {
                 true => ExitStatus::Success,
