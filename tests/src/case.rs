@@ -57,6 +57,11 @@ fn default_timeout_s() -> u64 {
 }
 
 impl Case {
+    /// Fills `{arch}` and `{case}` into a text of the case.
+    pub fn fill(&self, text: &str, arch: &str) -> String {
+        text.replace("{arch}", arch).replace("{case}", &self.name)
+    }
+
     /// Reads every case of a folder, in the order of their names.
     pub fn all(folder: &Path) -> Result<Vec<Self>, Failure> {
         let mut cases = Vec::new();

@@ -2,7 +2,8 @@
 //! What a machine has printed so far, as it comes.
 //!
 //! A thread reads the machine's output into a channel; [`Console`] collects it
-//! and looks for patterns. Carriage returns are dropped.
+//! and looks for patterns. What a terminal would show is what counts: a line that
+//! is erased to be drawn anew is gone, and carriage returns are dropped.
 
 use std::{
     io::Read,
@@ -88,8 +89,28 @@ impl Console {
     }
 
     fn keep(&mut self, chunk: &[u8]) {
-        let text = String::from_utf8_lossy(chunk);
-        self.text.extend(text.chars().filter(|c| *c != '\r'));
+        const ERASE_LINE: &str = "\r\x1b[K";
+        for c in String::from_utf8_lossy(chunk).chars() {
+            self.text.push(c);
+            if self.text.ends_with(ERASE_LINE) {
+                let line = self.text.rfind('\n').map_or(0, |at| at + 1);
+                self.text.truncate(line);
+                self.seen = self.seen.min(line);
+            } else if c == '\n' {
+                self.drop_returns();
+            }
+        }
+    }
+
+    /// Drops the carriage returns of the line that has just ended.
+    fn drop_returns(&mut self) {
+        let end = self.text.len() - 1;
+        let start = self.text[..end].rfind('\n').map_or(0, |at| at + 1);
+        if self.text[start..].contains('\r') {
+            let line = self.text.split_off(start).replace('\r', "");
+            self.text.push_str(&line);
+            self.seen = self.seen.min(self.text.len());
+        }
     }
 }
 

@@ -44,8 +44,11 @@ pub fn run(case: &Case, arch: &str, log: &Path) -> Result<(), Failure> {
         return Err(Failure::Io(std::io::ErrorKind::BrokenPipe.into()));
     };
     let mut console = Console::new(output);
-    let result = talk(case, &mut console, &mut input, until);
-    let result = result.and_then(|()| finish(case, &mut machine, &mut console, until));
+    let mut result = talk(case, arch, &mut console, &mut input, until);
+    if result.is_ok() {
+        result = finish(case, &mut machine, &mut console, until);
+    }
+    let result = result.and_then(|()| check(case, arch, &console));
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -60,8 +63,7 @@ fn start(case: &Case, arch: &str) -> Result<Child, Failure> {
         .args(["-s", "--no-print-directory", "justrun", "A=app"])
         .arg(format!("ARCH={arch}"));
     for (name, value) in &case.make {
-        let value = value.replace("{arch}", arch).replace("{case}", &case.name);
-        make.arg(format!("{name}={value}"));
+        make.arg(format!("{name}={}", case.fill(value, arch)));
     }
     // The settings of an outer make are not for this one.
     make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
@@ -77,12 +79,13 @@ fn start(case: &Case, arch: &str) -> Result<Child, Failure> {
 /// Waits for each step's pattern and types what follows it.
 fn talk(
     case: &Case,
+    arch: &str,
     console: &mut Console,
     input: &mut Option<std::process::ChildStdin>,
     until: Instant,
 ) -> Result<(), Failure> {
     for step in &case.step {
-        console.wait(&step.wait, until)?;
+        console.wait(&case.fill(&step.wait, arch), until)?;
         if let Some(input) = input {
             input.write_all(step.send.as_bytes())?;
             input.flush()?;
@@ -91,7 +94,7 @@ fn talk(
     Ok(())
 }
 
-/// Waits for the machine's end and checks all that it printed.
+/// Waits for the machine's end and checks its exit status.
 fn finish(
     case: &Case,
     machine: &mut Machine,
@@ -101,7 +104,17 @@ fn finish(
     if !console.wait_end(until) {
         return Err(Failure::Late(case.timeout_s));
     }
-    let found = machine.0.wait()?.code();
+    match machine.0.wait()?.code() {
+        Some(code) if code == case.status => Ok(()),
+        found => Err(Failure::Status {
+            expected: case.status,
+            found,
+        }),
+    }
+}
+
+/// Checks all that was printed.
+fn check(case: &Case, arch: &str, console: &Console) -> Result<(), Failure> {
     let refused = case.refuse.iter().map(String::as_str).chain(NEVER);
     for pattern in refused {
         if console.has(pattern)? {
@@ -109,15 +122,10 @@ fn finish(
         }
     }
     for pattern in &case.expect {
-        if !console.has(pattern)? {
-            return Err(Failure::Missing(pattern.clone()));
+        let pattern = case.fill(pattern, arch);
+        if !console.has(&pattern)? {
+            return Err(Failure::Missing(pattern));
         }
     }
-    match found {
-        Some(code) if code == case.status => Ok(()),
-        found => Err(Failure::Status {
-            expected: case.status,
-            found,
-        }),
-    }
+    Ok(())
 }
