@@ -61,6 +61,10 @@ impl<H: AxVCpuHal> VCpuControl<H> {
         }
     }
 
+    pub(crate) fn hal(&self) -> &H {
+        &self.hal
+    }
+
     /// Returns the VM that the vCPU belongs to.
     pub fn vm_id(&self) -> VMId {
         self.vm

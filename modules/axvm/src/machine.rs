@@ -51,7 +51,11 @@ fn out_of_frames(error: AddrSpaceError) -> Error {
 }
 
 /// What has become of a run, shared by its threads and its verbs.
+///
+/// Hosts look at a wait's condition with preemption off, so nobody may be
+/// switched out while holding the books: the next look on that CPU would spin.
 pub(crate) struct RunState<H: AxVCpuHal> {
+    hal: H,
     phase: Mutex<Phase>,
     event: H::Event,
     controls: Vec<Arc<VCpuControl<H>>>,
@@ -79,6 +83,7 @@ pub(crate) enum Wish {
 impl<H: AxVCpuHal> RunState<H> {
     fn new(hal: &H, controls: Vec<Arc<VCpuControl<H>>>) -> Self {
         Self {
+            hal: hal.clone(),
             phase: Mutex::new(Phase {
                 wish: Wish::Run,
                 alive: 0,
@@ -90,28 +95,30 @@ impl<H: AxVCpuHal> RunState<H> {
         }
     }
 
+    fn phase<T>(&self, f: impl FnOnce(&mut Phase) -> T) -> T {
+        self.hal.without_preemption(|| f(&mut self.phase.lock()))
+    }
+
     pub(crate) fn wish(&self) -> Wish {
-        self.phase.lock().wish
+        self.phase(|phase| phase.wish)
     }
 
     /// Asks all threads to pause or to go on; an end that has begun goes on.
     pub(crate) fn ask(&self, wish: Wish) {
-        {
-            let mut phase = self.phase.lock();
+        self.phase(|phase| {
             if phase.wish != Wish::Stop {
                 phase.wish = wish;
             }
-        }
+        });
         self.call_all();
     }
 
     /// Ends the run; the first reason stays.
     pub(crate) fn end(&self, outcome: VmOutcome) {
-        {
-            let mut phase = self.phase.lock();
+        self.phase(|phase| {
             phase.wish = Wish::Stop;
             phase.outcome.get_or_insert(outcome);
-        }
+        });
         self.call_all();
     }
 
@@ -123,52 +130,45 @@ impl<H: AxVCpuHal> RunState<H> {
 
     /// Counts all threads of the run as alive, before the first one is.
     pub(crate) fn threads_start(&self) {
-        self.phase.lock().alive = self.controls.len();
+        self.phase(|phase| phase.alive = self.controls.len());
     }
 
     pub(crate) fn thread_ends(&self) {
-        {
-            let mut phase = self.phase.lock();
-            phase.alive = phase.alive.saturating_sub(1);
-        }
+        self.phase(|phase| phase.alive = phase.alive.saturating_sub(1));
         self.event.wake();
     }
 
     /// Counts the calling thread as parked, or as going on.
     pub(crate) fn thread_parks(&self, parks: Parks) {
-        {
-            let mut phase = self.phase.lock();
+        self.phase(|phase| {
             phase.parked = match parks {
                 Parks::Yes => phase.parked.saturating_add(1),
                 Parks::No => phase.parked.saturating_sub(1),
             };
-        }
+        });
         self.event.wake();
     }
 
     /// Tells whether every thread has ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.phase.lock().alive == 0
+        self.phase(|phase| phase.alive == 0)
     }
 
     /// Waits until every thread is parked, or all have ended: once the run's
     /// end has begun, those that are parked are about to wake.
     pub(crate) fn wait_quiet(&self) {
         self.event.wait_until(None, &|| {
-            let phase = self.phase.lock();
-            match phase.wish {
+            self.phase(|phase| match phase.wish {
                 Wish::Stop => phase.alive == 0,
                 Wish::Run | Wish::Pause => phase.parked >= phase.alive,
-            }
+            })
         });
     }
 
     /// Waits until no thread is parked, or all have ended.
     pub(crate) fn wait_moving(&self) {
-        self.event.wait_until(None, &|| {
-            let phase = self.phase.lock();
-            phase.parked == 0
-        });
+        self.event
+            .wait_until(None, &|| self.phase(|phase| phase.parked == 0));
     }
 
     /// Waits until every thread has ended.
@@ -178,8 +178,8 @@ impl<H: AxVCpuHal> RunState<H> {
 
     /// Returns why the run ended; the host's stop if nobody said.
     pub(crate) fn outcome(&self) -> VmOutcome {
-        let phase = self.phase.lock();
-        phase.outcome.clone().unwrap_or(VmOutcome::Stopped)
+        let outcome = self.phase(|phase| phase.outcome.clone());
+        outcome.unwrap_or(VmOutcome::Stopped)
     }
 }
 

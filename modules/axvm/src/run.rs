@@ -166,7 +166,7 @@ impl<A: ArchVm> Parts<A> {
     }
 
     fn with_vcpu<T>(&self, f: impl FnOnce(&mut A::VCpu) -> T) -> T {
-        self.hal().without_preemption(|| self.vcpu.with_arch(f))
+        self.vcpu.with_arch(f)
     }
 
     /// Handles one exit; each arm is one call.

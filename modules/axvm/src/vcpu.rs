@@ -16,7 +16,9 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use axvm_types::{HostPhysAddr, VCpuId};
 use spin::Mutex;
 
-use crate::{ArchVm, AxArchVCpu, AxVCpuExitReason, CpuPower, Error, PCpuSet, Result, VCpuControl};
+use crate::{
+    ArchVm, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, CpuPower, Error, PCpuSet, Result, VCpuControl,
+};
 
 /// The states of a vCPU's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,8 +168,13 @@ impl<A: ArchVm> AxVCpu<A> {
     }
 
     /// Gives access to the architecture's vCPU while it does not run.
+    ///
+    /// Whoever asks is held on its CPU meanwhile: the switch hooks of a thread
+    /// that took its place there would spin for this lock.
     pub fn with_arch<T>(&self, f: impl FnOnce(&mut A::VCpu) -> T) -> T {
-        f(&mut self.arch.lock())
+        self.control
+            .hal()
+            .without_preemption(|| f(&mut self.arch.lock()))
     }
 
     fn move_state(&self, from: VCpuState, to: VCpuState) -> Result<()> {

@@ -8,6 +8,7 @@
 //! hands the outcome to whoever decides what follows.
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use axdevice::ConsoleOutput;
 use axvm_types::{VCpuId, VMId};
@@ -42,19 +43,20 @@ pub struct AxVM<A: ArchVm> {
 }
 
 /// Lets verbs take turns; those that wait sleep.
+///
+/// No lock: hosts look at a wait's condition with preemption off, and would
+/// spin for a holder that was switched out.
 struct Turn<H: AxVCpuHal> {
-    taken: Mutex<bool>,
+    is_taken: AtomicBool,
     event: H::Event,
 }
 
 impl<H: AxVCpuHal> Turn<H> {
     fn take<T>(&self, verb: impl FnOnce() -> T) -> T {
-        self.event.wait_until(None, &|| {
-            let mut taken = self.taken.lock();
-            !core::mem::replace(&mut *taken, true)
-        });
+        self.event
+            .wait_until(None, &|| !self.is_taken.swap(true, Ordering::Acquire));
         let result = verb();
-        *self.taken.lock() = false;
+        self.is_taken.store(false, Ordering::Release);
         self.event.wake();
         result
     }
@@ -78,7 +80,7 @@ impl<A: ArchVm> AxVM<A> {
             config,
             output,
             turn: Turn {
-                taken: Mutex::new(false),
+                is_taken: AtomicBool::new(false),
                 event: hal.new_event(),
             },
         })

@@ -246,6 +246,8 @@ fn counters_and_trace_tell_what_happened_in_its_order() {
     let expected = [
         entry(ExitKind::Hypercall, 0, 42),
         entry(ExitKind::Mmio, 2, CONSOLE_MMIO + 1),
+        entry(ExitKind::Firmware, 3, 0),
+        entry(ExitKind::Firmware, 4, 0),
         entry(ExitKind::Power, 5, 0),
     ];
     assert_eq!(guest_exits, expected);
@@ -270,6 +272,48 @@ fn the_trace_remembers_the_last_exits_of_many() {
     let first = 300 - calls.len() as u64;
     assert_eq!(calls, (first..300).collect::<Vec<_>>());
     assert_eq!(exits(&vm, ExitKind::Hypercall), 300);
+}
+
+#[test]
+fn the_firmwares_console_reads_and_writes_guest_ram_and_answers_how_much() {
+    watchdog(|| {
+        let bench = Bench::default();
+        let call = |op, size, at| Insn::new(op).a(size).b(Reg(9)).imm(at);
+        let size = Reg(1);
+        let program = Program::new()
+            .set(Reg(2), u64::MAX)
+            .label("wait")
+            .insn(Insn::new(Op::ConsoleGet))
+            .jump_equal(Reg(0), Reg(2), "wait")
+            .store(Reg(0), DATA, Qword)
+            .set(size, 3)
+            .insn(call(Op::ConsoleRead, size, DATA + 8))
+            .store(Reg(0), DATA + 16, Qword)
+            .insn(call(Op::ConsoleWrite, size, DATA + 8))
+            .store(Reg(0), DATA + 24, Qword)
+            // Far too much, and then what is no RAM.
+            .set(size, u64::MAX)
+            .insn(call(Op::ConsoleWrite, size, DATA + 0x100))
+            .store(Reg(0), DATA + 32, Qword)
+            .insn(call(Op::ConsoleWrite, size, RAM_START + (2 << 20) - 1))
+            .store(Reg(0), DATA + 40, Qword)
+            .insn(call(Op::ConsoleRead, size, 0x1000))
+            .store(Reg(0), DATA + 48, Qword)
+            .insn(Insn::new(Op::ConsoleGet))
+            .store(Reg(0), DATA + 56, Qword)
+            .power_off();
+        let vm = bench.start(1, &program);
+        assert_eq!(vm.push_input(b"gabcd"), 5);
+        assert_eq!(vm.wait_stopped(), Some(VmOutcome::PoweredOff));
+        let words: Vec<_> = (0..8).map(|i| Bench::peek(&vm, DATA + 8 * i)).collect();
+        let abc = u64::from_le_bytes(*b"abc\0\0\0\0\0");
+        let taken = words[4];
+        let left = u64::from(b'd');
+        assert_eq!(words, [u64::from(b'g'), abc, 3, 3, taken, 0, 0, left]);
+        assert!((1..=1024).contains(&taken), "{taken}");
+        assert!(bench.output.text().starts_with("abc\0"));
+        assert_eq!(bench.output.text().len() as u64, 3 + taken);
+    });
 }
 
 #[test]

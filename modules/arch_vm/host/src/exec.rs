@@ -7,8 +7,8 @@
 //! guest does, one step takes bounded time.
 
 use axvm::{
-    AxVCpuExitReason as Exit, AxVMHal, ExitKind, GuestPhysAddr, IpiTargets, MappingFlags, Port,
-    SysRegAddr,
+    AxVCpuExitReason as Exit, AxVMHal, ConsoleCall, ExitKind, GuestPhysAddr, IpiTargets,
+    MappingFlags, Port, SysRegAddr,
 };
 
 use axdevice::PowerRequest;
@@ -26,6 +26,9 @@ use crate::{
 const QUANTUM: usize = 2048;
 /// How many instructions lie between two looks at the clock.
 const CLOCK_EVERY: usize = 64;
+/// How many bytes a console call is about; less than a page, so that two looks
+/// tell whether all of it is RAM.
+const CONSOLE_BYTES_MAX: usize = 1024;
 /// The host interrupt that a tick shows as.
 const TICK_VECTOR: u64 = 0;
 /// The host interrupt that a kick shows as.
@@ -121,7 +124,7 @@ impl<H: AxVMHal> HostVCpu<H> {
             Op::SysRead => self.sys_read(insn),
             Op::SysWrite => self.sys_write(insn),
             Op::Halt => self.halt(),
-            Op::Print => self.print(insn),
+            Op::Print | Op::ConsoleGet | Op::ConsoleWrite | Op::ConsoleRead => self.console(insn),
             _ => Some(self.exit_of(insn)),
         }
     }
@@ -258,10 +261,35 @@ impl<H: AxVMHal> HostVCpu<H> {
         (self.chip.pending(self.id()) == 0).then_some(Exit::Halt)
     }
 
-    fn print(&mut self, insn: Insn) -> Step {
-        self.control.stats().count(ExitKind::Firmware);
-        self.console.write(&[insn.imm as u8]);
-        None
+    /// Asks for the console; a range that is no RAM is answered here with zero.
+    fn console(&mut self, insn: Insn) -> Step {
+        let size_bytes = (self.regs.get(insn.a) as usize).min(CONSOLE_BYTES_MAX);
+        let start = self.regs.get(insn.b).wrapping_add(insn.imm);
+        let is_ram = || {
+            let last = start.checked_add((size_bytes as u64).saturating_sub(1));
+            let ends = [Some(start), last];
+            ends.into_iter()
+                .all(|end| end.is_some_and(|end| self.translate(end).is_some()))
+        };
+        let call = match insn.op {
+            Op::Print => ConsoleCall::Put {
+                byte: insn.imm as u8,
+            },
+            Op::ConsoleGet => ConsoleCall::Get,
+            Op::ConsoleWrite if is_ram() => ConsoleCall::Write {
+                from: gpa(start),
+                size_bytes,
+            },
+            Op::ConsoleRead if is_ram() => ConsoleCall::Read {
+                to: gpa(start),
+                size_bytes,
+            },
+            _ => {
+                self.regs.set(Reg(0), 0);
+                return None;
+            }
+        };
+        Some(Exit::Console { call })
     }
 
     /// Returns the exit of an instruction that always leaves.

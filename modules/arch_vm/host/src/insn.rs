@@ -83,8 +83,14 @@ pub enum Op {
     /// Reads (mode 0) or writes (1) `[b + imm]` in a way that hardware reports as
     /// a fault of stage 2 without more: no device can answer.
     Touch,
-    /// Prints the low byte of `imm` by the firmware's console.
+    /// Prints the low byte of `imm` by the firmware's console; register 0 ` = 0`.
     Print,
+    /// Register 0 ` = ` a byte of the console's input; all ones if there is none.
+    ConsoleGet,
+    /// Prints `a` bytes from `[b + imm]`; how many were taken is in register 0.
+    ConsoleWrite,
+    /// Puts up to `a` bytes of input at `[b + imm]`; how many is in register 0.
+    ConsoleRead,
     /// Behaves as hardware that refuses to enter the guest, for reason `imm`.
     FailEntry,
     /// Does what cannot be handled: code `imm`, detail `a`.
@@ -93,7 +99,7 @@ pub enum Op {
 
 impl Op {
     /// Every operation, in the order of its number.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::Nop,
         Self::Set,
         Self::Add,
@@ -119,6 +125,9 @@ impl Op {
         Self::Return,
         Self::Touch,
         Self::Print,
+        Self::ConsoleGet,
+        Self::ConsoleWrite,
+        Self::ConsoleRead,
         Self::FailEntry,
         Self::Unhandled,
     ];

@@ -11,9 +11,7 @@
 
 use alloc::{format, string::String, sync::Arc, vec, vec::Vec};
 
-use axdevice::{
-    AxVmDevices, Console, GuestMemory, InputListener, IrqLine, IrqSink, Region, shared,
-};
+use axdevice::{AxVmDevices, GuestMemory, InputListener, IrqLine, IrqSink, Region, shared};
 use axvm::{
     ArchVm, AxArchVCpu, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, GuestPhysAddr, HostPhysAddr,
     MachineParts, Ram, RamRegion, Result, VCpuControl, VCpuId,
@@ -50,7 +48,6 @@ pub struct HostVm<H: AxVMHal> {
     hal: H,
     chip: Arc<IrqChip<H>>,
     controls: Vec<Arc<VCpuControl<H>>>,
-    console: Arc<Console>,
     /// Lives as long as the console's listener is to be told.
     _input: Arc<dyn InputListener>,
 }
@@ -104,7 +101,6 @@ impl<H: AxVMHal> ArchVm for HostVm<H> {
             hal: parts.hal.clone(),
             chip,
             controls: parts.controls.to_vec(),
-            console: parts.console.clone(),
             _input: input,
         })
     }
@@ -115,7 +111,6 @@ impl<H: AxVMHal> ArchVm for HostVm<H> {
             hal: self.hal.clone(),
             control: control.ok_or(axvm::Error::NoSuchVCpu(id))?.clone(),
             chip: self.chip.clone(),
-            console: self.console.clone(),
             levels,
         })
     }

@@ -74,20 +74,30 @@ fn word_address<H: AxVCpuHal>(hal: &H, frame: HostPhysAddr, index: usize) -> usi
 pub(crate) fn load<H: AxVCpuHal>(hal: &H, at: HostPhysAddr, width: AccessWidth) -> u64 {
     let at = hal.phys_to_virt(at).as_usize();
     match width {
-        // SAFETY: stage 2 maps this guest's RAM only, which outlives its run.
-        AccessWidth::Byte => unsafe { &*(at as *const AtomicU8) }
-            .load(Ordering::SeqCst)
-            .into(),
-        // SAFETY: as above, and the address is aligned.
-        AccessWidth::Word => unsafe { &*(at as *const AtomicU16) }
-            .load(Ordering::SeqCst)
-            .into(),
-        // SAFETY: as above, and the address is aligned.
-        AccessWidth::Dword => unsafe { &*(at as *const AtomicU32) }
-            .load(Ordering::SeqCst)
-            .into(),
-        // SAFETY: as above, and the address is aligned.
-        AccessWidth::Qword => unsafe { &*(at as *const AtomicU64) }.load(Ordering::SeqCst),
+        AccessWidth::Byte => {
+            // SAFETY: stage 2 maps this guest's RAM only, which outlives its run,
+            // and the address is aligned.
+            let cell = unsafe { &*(at as *const AtomicU8) };
+            cell.load(Ordering::SeqCst).into()
+        }
+        AccessWidth::Word => {
+            // SAFETY: stage 2 maps this guest's RAM only, which outlives its run,
+            // and the address is aligned.
+            let cell = unsafe { &*(at as *const AtomicU16) };
+            cell.load(Ordering::SeqCst).into()
+        }
+        AccessWidth::Dword => {
+            // SAFETY: stage 2 maps this guest's RAM only, which outlives its run,
+            // and the address is aligned.
+            let cell = unsafe { &*(at as *const AtomicU32) };
+            cell.load(Ordering::SeqCst).into()
+        }
+        AccessWidth::Qword => {
+            // SAFETY: stage 2 maps this guest's RAM only, which outlives its run,
+            // and the address is aligned.
+            let cell = unsafe { &*(at as *const AtomicU64) };
+            cell.load(Ordering::SeqCst)
+        }
     }
 }
 
@@ -95,20 +105,30 @@ pub(crate) fn load<H: AxVCpuHal>(hal: &H, at: HostPhysAddr, width: AccessWidth) 
 pub(crate) fn store<H: AxVCpuHal>(hal: &H, at: HostPhysAddr, width: AccessWidth, value: u64) {
     let at = hal.phys_to_virt(at).as_usize();
     match width {
-        // SAFETY: stage 2 maps this guest's RAM only, which outlives its run.
         AccessWidth::Byte => {
-            unsafe { &*(at as *const AtomicU8) }.store(value as u8, Ordering::SeqCst)
+            // SAFETY: stage 2 maps this guest's RAM only, which outlives its run,
+            // and the address is aligned.
+            let cell = unsafe { &*(at as *const AtomicU8) };
+            cell.store(value as u8, Ordering::SeqCst);
         }
-        // SAFETY: as above, and the address is aligned.
         AccessWidth::Word => {
-            unsafe { &*(at as *const AtomicU16) }.store(value as u16, Ordering::SeqCst)
+            // SAFETY: stage 2 maps this guest's RAM only, which outlives its run,
+            // and the address is aligned.
+            let cell = unsafe { &*(at as *const AtomicU16) };
+            cell.store(value as u16, Ordering::SeqCst);
         }
-        // SAFETY: as above, and the address is aligned.
         AccessWidth::Dword => {
-            unsafe { &*(at as *const AtomicU32) }.store(value as u32, Ordering::SeqCst)
+            // SAFETY: stage 2 maps this guest's RAM only, which outlives its run,
+            // and the address is aligned.
+            let cell = unsafe { &*(at as *const AtomicU32) };
+            cell.store(value as u32, Ordering::SeqCst);
         }
-        // SAFETY: as above, and the address is aligned.
-        AccessWidth::Qword => unsafe { &*(at as *const AtomicU64) }.store(value, Ordering::SeqCst),
+        AccessWidth::Qword => {
+            // SAFETY: stage 2 maps this guest's RAM only, which outlives its run,
+            // and the address is aligned.
+            let cell = unsafe { &*(at as *const AtomicU64) };
+            cell.store(value, Ordering::SeqCst);
+        }
     }
 }
 

@@ -226,7 +226,7 @@ impl Program {
             .insn(Insn::new(Op::Ipi).a(Reg(13)).imm(vector))
     }
 
-    /// Prints by the firmware's console.
+    /// Prints by the firmware's console; the answers are in register 0.
     #[must_use]
     pub fn print(self, text: &str) -> Self {
         text.bytes().fold(self, |program, byte| {

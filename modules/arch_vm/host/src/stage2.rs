@@ -84,11 +84,18 @@ pub(crate) struct Translation {
 
 /// Returns the bytes that an entry of `level` spans; level 0 holds pages.
 fn span(level: usize) -> usize {
-    1 << (PAGE_BITS.saturating_add(TABLE_BITS.saturating_mul(level)))
+    let bits = PAGE_BITS.saturating_add(TABLE_BITS.saturating_mul(level));
+    1usize.unbounded_shl(bits as u32)
+}
+
+/// Returns the bits of an address below an entry of `level`.
+fn offset_mask(level: usize) -> usize {
+    span(level).wrapping_sub(1)
 }
 
 fn index(address: GuestPhysAddr, level: usize) -> usize {
-    (address.as_usize() / span(level)) % FRAME_WORDS
+    let shift = span(level).trailing_zeros();
+    address.as_usize().unbounded_shr(shift) % FRAME_WORDS
 }
 
 /// Finds what `address` is mapped to, from the root of a table that lives.
@@ -107,7 +114,7 @@ pub(crate) fn walk<H: AxVCpuHal>(
             return None;
         }
         if entry.is_leaf() {
-            let offset = address.as_usize() % span(level);
+            let offset = address.as_usize() & offset_mask(level);
             let host = entry.address().as_usize().wrapping_add(offset);
             return Some(Translation {
                 host: HostPhysAddr::from_usize(host),
@@ -343,5 +350,162 @@ impl<H: AxVCpuHal> NestedPageTableOps for HostPageTable<H> {
         walk(&self.hal, self.root.start(), address)
             .map(|found| (found.host, found.flags, size_of_level(found.level)))
             .ok_or(AddrSpaceError::Unmapped { address })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::StdHost;
+    use axaddrspace::AddrSpace;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap as Model;
+
+    const PAGE: usize = 4096;
+    const RWX: MappingFlags = MappingFlags::READ
+        .union(MappingFlags::WRITE)
+        .union(MappingFlags::EXECUTE);
+
+    fn gpa(address: usize) -> GuestPhysAddr {
+        GuestPhysAddr::from_usize(address)
+    }
+
+    fn hpa(address: usize) -> HostPhysAddr {
+        HostPhysAddr::from_usize(address)
+    }
+
+    #[derive(Clone, Debug)]
+    enum Change {
+        Map {
+            page: usize,
+            to: usize,
+            is_writable: bool,
+        },
+        Unmap {
+            page: usize,
+        },
+        UnmapRange {
+            page: usize,
+            pages: usize,
+        },
+        Protect {
+            page: usize,
+            pages: usize,
+        },
+    }
+
+    fn any_change() -> impl Strategy<Value = Change> {
+        // Pages around a boundary of tables, so that several tables are used.
+        let page = || 500usize..524;
+        prop_oneof![
+            4 => (page(), 1usize..1000, any::<bool>())
+                .prop_map(|(page, to, is_writable)| Change::Map { page, to, is_writable }),
+            2 => page().prop_map(|page| Change::Unmap { page }),
+            1 => (page(), 1usize..20).prop_map(|(page, pages)| Change::UnmapRange { page, pages }),
+            1 => (page(), 1usize..20).prop_map(|(page, pages)| Change::Protect { page, pages }),
+        ]
+    }
+
+    fn apply(
+        table: &mut HostPageTable<StdHost>,
+        model: &mut Model<usize, (usize, MappingFlags)>,
+        change: Change,
+    ) {
+        match change {
+            Change::Map {
+                page,
+                to,
+                is_writable,
+            } => {
+                let flags = if is_writable { RWX } else { MappingFlags::READ };
+                let mapped = table.map(gpa(page * PAGE), hpa(to * PAGE), PageSize::Size4K, flags);
+                assert_eq!(mapped.is_ok(), !model.contains_key(&page));
+                model.entry(page).or_insert((to, flags));
+            }
+            Change::Unmap { page } => {
+                let unmapped = table.unmap(gpa(page * PAGE)).ok();
+                let expected = model
+                    .remove(&page)
+                    .map(|(to, flags)| (hpa(to * PAGE), flags, PageSize::Size4K));
+                assert_eq!(unmapped, expected);
+            }
+            Change::UnmapRange { page, pages } => {
+                table.unmap_region(gpa(page * PAGE), pages * PAGE).unwrap();
+                model.retain(|at, _| !(page..page + pages).contains(at));
+            }
+            Change::Protect { page, pages } => {
+                assert!(table.protect_region(gpa(page * PAGE), pages * PAGE, MappingFlags::READ));
+                for (_, (_, flags)) in model.range_mut(page..page + pages) {
+                    *flags = MappingFlags::READ;
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_table_agrees_with_a_map_of_pages(
+            changes in proptest::collection::vec(any_change(), 1..60),
+        ) {
+            let host = StdHost::default();
+            let mut table = HostPageTable::new(&host).unwrap();
+            let mut model = Model::new();
+            for change in changes {
+                apply(&mut table, &mut model, change);
+            }
+            for page in 490..540 {
+                let found = table.query(gpa(page * PAGE + 5)).ok();
+                let expected = model
+                    .get(&page)
+                    .map(|(to, flags)| (hpa(to * PAGE + 5), *flags, PageSize::Size4K));
+                prop_assert_eq!(found, expected);
+            }
+            drop(table);
+            host.check();
+        }
+
+        #[test]
+        fn a_linear_range_translates_everywhere_and_nowhere_else(
+            start in 0usize..2048, to in 0usize..2048, pages in 1usize..1500,
+        ) {
+            let host = StdHost::default();
+            let table = HostPageTable::new(&host).unwrap();
+            let mut space = AddrSpace::new_empty(table, gpa(0), 1 << 39).unwrap();
+            space.map_linear(gpa(start * PAGE), hpa(to * PAGE), pages * PAGE, RWX).unwrap();
+            for page in 0..4096 {
+                let is_inside = (start..start + pages).contains(&page);
+                let expected = is_inside.then(|| hpa((page + to).saturating_sub(start) * PAGE));
+                let found = space.translate(gpa(page * PAGE));
+                prop_assert_eq!(found, expected);
+            }
+            drop(space);
+            host.check();
+        }
+    }
+
+    #[test]
+    fn large_leaves_are_used_wherever_both_sides_are_aligned() {
+        let host = StdHost::default();
+        let mut table = HostPageTable::new(&host).unwrap();
+        let (start, size) = ((1 << 30) - (2 << 20), (1 << 30) + (2 << 20) + PAGE);
+        table
+            .map_linear(gpa(start), hpa(start), size, RWX, true)
+            .unwrap();
+        let size_at = |address| table.query(gpa(address)).unwrap().2;
+        assert_eq!(size_at(start + 5), PageSize::Size2M);
+        assert_eq!(size_at(1 << 30), PageSize::Size1G);
+        assert_eq!(size_at(2 << 30), PageSize::Size4K);
+        assert!(table.query(gpa((2 << 30) + PAGE)).is_err());
+    }
+
+    #[test]
+    fn addresses_beyond_the_root_are_not_mapped() {
+        let host = StdHost::default();
+        let mut table = HostPageTable::new(&host).unwrap();
+        table.map(gpa(0), hpa(0), PageSize::Size1G, RWX).unwrap();
+        assert!(table.query(gpa(0)).is_ok());
+        for address in [1 << 39, 1 << 48, usize::MAX] {
+            assert!(table.query(gpa(address)).is_err());
+        }
     }
 }

@@ -9,7 +9,6 @@
 use alloc::sync::Arc;
 use core::fmt::Write;
 
-use axdevice::Console;
 use axvm::{
     AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, GuestAccess, GuestPhysAddr, HostPhysAddr, PCpuId,
     Request, Result, VCpuControl, VCpuId,
@@ -35,7 +34,6 @@ pub struct HostVCpuConfig<H: AxVMHal> {
     pub(crate) hal: H,
     pub(crate) control: Arc<VCpuControl<H>>,
     pub(crate) chip: Arc<IrqChip<H>>,
-    pub(crate) console: Arc<Console>,
     pub(crate) levels: usize,
 }
 
@@ -44,7 +42,6 @@ pub struct HostVCpu<H: AxVMHal> {
     pub(crate) hal: H,
     pub(crate) control: Arc<VCpuControl<H>>,
     pub(crate) chip: Arc<IrqChip<H>>,
-    pub(crate) console: Arc<Console>,
     pub(crate) root: HostPhysAddr,
     pub(crate) regs: Regs,
     /// Instructions finished since power-on.
@@ -89,7 +86,6 @@ impl<H: AxVMHal> AxArchVCpu for HostVCpu<H> {
             hal: config.hal,
             control: config.control,
             chip: config.chip,
-            console: config.console,
             root: HostPhysAddr::from_usize(0),
             regs: Regs::default(),
             retired: 0,

@@ -5,6 +5,7 @@
 //! Wrongs are written down instead of panicking, since they happen on threads
 //! whose panic nobody would see; [`StdHost::check`](super::StdHost::check)
 //! reads them.
+#![allow(clippy::arithmetic_side_effects, reason = "test support")]
 
 /// What a host gives out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
