@@ -7,7 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # A toolchain named in the environment keeps rustup from fetching what rust-toolchain.toml lists.
 export RUSTUP_TOOLCHAIN=${RUSTUP_TOOLCHAIN:-stable}
 # The oldest compiler and emulator that AxHive is built and run with.
-min_rust=1.88
+min_rust=1.91
 min_qemu=7.0
 
 die() {

@@ -163,7 +163,10 @@ fn summary(vm: &AxVM<Vm>) -> VmSummary {
 
 fn details(vm: &AxVM<Vm>) -> VmDetails {
     let config = vm.config();
-    let vcpus = vm.with_machine(|machine| machine.vcpus().to_vec());
+    let vcpus: Option<Vec<_>> = vm.with_machine(|machine| {
+        let vcpus = machine.vcpus().iter();
+        vcpus.map(|vcpu| vcpu_details(vcpu)).collect()
+    });
     let registers = match vm.outcome() {
         Some(VmOutcome::Crashed(fault)) => Some(fault.registers),
         _ => None,

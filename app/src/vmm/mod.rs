@@ -12,9 +12,8 @@ mod watch;
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use axdevice::ConsoleOutput;
+use axdevice::{ConsoleOutput, Lock};
 use axvm::{ArchVm, AxVCpuHal, AxVM, AxVMConfig, AxVMHal, AxVMRef, HostEvent, VMId, VmStatus};
-use spin::RwLock;
 
 /// What the container needs of the host beyond what VMs need.
 pub trait Spawn: AxVMHal {
@@ -54,7 +53,7 @@ struct Entry<A: ArchVm> {
 /// All VMs of this machine.
 pub struct Vmm<A: ArchVm> {
     hal: A::Hal,
-    entries: RwLock<Vec<Arc<Entry<A>>>>,
+    entries: Lock<Vec<Arc<Entry<A>>>>,
     announce: Arc<dyn Announce>,
     /// Wakes whoever waits for VMs to end.
     ended: <A::Hal as AxVCpuHal>::Event,
@@ -69,7 +68,7 @@ where
         let ended = hal.new_event();
         Arc::new(Self {
             hal,
-            entries: RwLock::new(Vec::new()),
+            entries: Lock::new(Vec::new()),
             announce,
             ended,
         })
@@ -83,7 +82,7 @@ where
         config: AxVMConfig,
         output: impl FnOnce(VMId, &str) -> Arc<dyn ConsoleOutput>,
     ) {
-        let mut entries = self.entries.write();
+        let mut entries = self.entries.lock();
         let id = entries.len();
         let output = output(id, &config.name);
         entries.push(Arc::new(Entry {
@@ -164,11 +163,11 @@ where
     }
 
     fn entries(&self) -> Vec<Arc<Entry<A>>> {
-        self.entries.read().clone()
+        self.entries.lock().clone()
     }
 
     fn entry(&self, id: VMId) -> Result<Arc<Entry<A>>, VmmError> {
-        let entries = self.entries.read();
+        let entries = self.entries.lock();
         let found = entries.get(id).cloned();
         found.ok_or(VmmError::NoSuchVm(id))
     }

@@ -208,7 +208,7 @@ mod tests {
     use alloc::{collections::BTreeMap, format, string::ToString, sync::Arc};
 
     use proptest::prelude::*;
-    use spin::Mutex;
+    use crate::Lock;
 
     use super::*;
     use crate::{
@@ -223,7 +223,7 @@ mod tests {
     }
 
     impl Probe {
-        fn new(id: u64) -> Arc<Mutex<Self>> {
+        fn new(id: u64) -> Arc<Lock<Self>> {
             shared(Self { id, written: None })
         }
     }

@@ -12,7 +12,7 @@
 
 use alloc::{collections::VecDeque, sync::Arc, sync::Weak};
 
-use spin::Mutex;
+use crate::Lock;
 
 /// How much input waits for a guest that does not read.
 const INPUT_BYTES_MAX: usize = 4096;
@@ -32,8 +32,8 @@ pub trait InputListener: Send + Sync {
 /// The two directions of one VM's console.
 pub struct Console {
     output: Arc<dyn ConsoleOutput>,
-    input: Mutex<VecDeque<u8>>,
-    listener: Mutex<Option<Weak<dyn InputListener>>>,
+    input: Lock<VecDeque<u8>>,
+    listener: Lock<Option<Weak<dyn InputListener>>>,
 }
 
 impl Console {
@@ -41,8 +41,8 @@ impl Console {
     pub fn new(output: Arc<dyn ConsoleOutput>) -> Self {
         Self {
             output,
-            input: Mutex::new(VecDeque::new()),
-            listener: Mutex::new(None),
+            input: Lock::new(VecDeque::new()),
+            listener: Lock::new(None),
         }
     }
 
@@ -154,14 +154,14 @@ mod tests {
 
     #[test]
     fn the_listener_is_told_and_may_come_back_for_the_input() {
-        struct Taker(Arc<Console>, Mutex<Vec<u8>>);
+        struct Taker(Arc<Console>, Lock<Vec<u8>>);
         impl InputListener for Taker {
             fn input_ready(&self) {
                 self.1.lock().extend(drain(&self.0));
             }
         }
         let (_, console) = FakeOutput::console();
-        let taker = Arc::new(Taker(console.clone(), Mutex::default()));
+        let taker = Arc::new(Taker(console.clone(), Lock::default()));
         let weak: Weak<Taker> = Arc::downgrade(&taker);
         console.listen(weak);
         console.push_input(b"abc");

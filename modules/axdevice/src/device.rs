@@ -10,7 +10,7 @@
 use alloc::sync::Arc;
 
 use axvm_types::AccessWidth;
-use spin::Mutex;
+use crate::Lock;
 
 /// A device model behind a bus region.
 pub trait IoDevice: Send {
@@ -29,9 +29,9 @@ pub trait IoDevice: Send {
 pub struct AccessFault;
 
 /// A device shared between the bus and whoever feeds it from outside.
-pub type SharedDevice = Arc<Mutex<dyn IoDevice>>;
+pub type SharedDevice = Arc<Lock<dyn IoDevice>>;
 
 /// Puts a device behind the lock that the bus takes for each access.
-pub fn shared<D: IoDevice>(device: D) -> Arc<Mutex<D>> {
-    Arc::new(Mutex::new(device))
+pub fn shared<D: IoDevice>(device: D) -> Arc<Lock<D>> {
+    Arc::new(Lock::new(device))
 }

@@ -8,6 +8,9 @@
 //! bus nor the architecture. [`AxVmDevices`] is the bus that finds the model
 //! for an address. The models are in [`serial`], [`rtc`] and [`power`].
 //!
+//! [`Lock`] is the one lock of whatever belongs to a VM: whoever holds it is not
+//! switched out, so that no thread on the same CPU ever spins for it in vain.
+//!
 //! Everything in this crate sees values that a guest chose: nothing may panic.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -46,6 +49,7 @@ pub use clock::{Clock, TimedDevice};
 pub use console::{Console, ConsoleOutput, InputListener};
 pub use device::{AccessFault, IoDevice, SharedDevice, shared};
 pub use irq::{IrqLine, IrqSink, LevelLine};
+pub use kspin::SpinNoPreempt as Lock;
 pub use memory::{GuestMemory, OutsideRam};
 pub use power::{PowerRequest, PowerSink, SifiveTest};
 pub use rtc::{GoldfishRtc, Pl031};

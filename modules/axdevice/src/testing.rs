@@ -7,7 +7,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use proptest::prelude::*;
-use spin::Mutex;
+use crate::Lock;
 
 use crate::{
     AccessWidth, Clock, Console, ConsoleOutput, IrqLine, IrqSink, PowerRequest, PowerSink,
@@ -67,7 +67,7 @@ impl IrqSink for FakeIrq {
 
 /// The host's side of a console.
 #[derive(Default)]
-pub struct FakeOutput(Mutex<Vec<u8>>);
+pub struct FakeOutput(Lock<Vec<u8>>);
 
 impl FakeOutput {
     pub fn console() -> (Arc<Self>, Arc<Console>) {
@@ -120,7 +120,7 @@ impl Clock for FakeClock {
 
 /// A machine's power button.
 #[derive(Default)]
-pub struct FakePower(Mutex<Vec<PowerRequest>>);
+pub struct FakePower(Lock<Vec<PowerRequest>>);
 
 impl FakePower {
     pub fn requests(&self) -> Vec<PowerRequest> {

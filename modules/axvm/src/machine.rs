@@ -10,7 +10,7 @@ use alloc::{sync::Arc, vec::Vec};
 use axaddrspace::{AddrSpace, AddrSpaceError};
 use axdevice::{AxVmDevices, Console, ConsoleOutput, PowerRequest, PowerSink};
 use axvm_types::{GuestPhysAddr, VMId};
-use spin::Mutex;
+use axdevice::Lock;
 
 use crate::{
     ArchVm, AxVCpu, AxVCpuRef, AxVMConfig, Error, HostEvent, MachineParts, MappingFlags, Ram,
@@ -56,7 +56,7 @@ fn out_of_frames(error: AddrSpaceError) -> Error {
 /// switched out while holding the books: the next look on that CPU would spin.
 pub(crate) struct RunState<H: AxVCpuHal> {
     hal: H,
-    phase: Mutex<Phase>,
+    phase: Lock<Phase>,
     event: H::Event,
     controls: Vec<Arc<VCpuControl<H>>>,
 }
@@ -84,7 +84,7 @@ impl<H: AxVCpuHal> RunState<H> {
     fn new(hal: &H, controls: Vec<Arc<VCpuControl<H>>>) -> Self {
         Self {
             hal: hal.clone(),
-            phase: Mutex::new(Phase {
+            phase: Lock::new(Phase {
                 wish: Wish::Run,
                 alive: 0,
                 parked: 0,

@@ -9,7 +9,7 @@
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use axvm_types::GuestPhysAddr;
-use spin::Mutex;
+use axdevice::Lock;
 
 use crate::CpuUpStatus;
 
@@ -35,14 +35,14 @@ pub(crate) struct StartAt {
 /// The power switch of one vCPU.
 pub(crate) struct PowerSwitch {
     power: AtomicU8,
-    start: Mutex<Option<StartAt>>,
+    start: Lock<Option<StartAt>>,
 }
 
 impl PowerSwitch {
     pub(crate) fn new(power: CpuPower) -> Self {
         Self {
             power: AtomicU8::new(power as u8),
-            start: Mutex::new(None),
+            start: Lock::new(None),
         }
     }
 

@@ -10,7 +10,7 @@ use alloc::{format, string::String, sync::Arc};
 
 use axdevice::AccessFault;
 use axvm_types::{AccessWidth, GuestPhysAddr, VCpuId, VMId};
-use spin::Mutex;
+use axdevice::Lock;
 
 use crate::{
     ArchVm, AxArchVCpu, AxVCpuExitReason as Exit, AxVCpuHal, AxVCpuRef, CpuPower, CpuUpStatus,
@@ -30,7 +30,7 @@ pub(crate) struct VCpuThread<A: ArchVm> {
     id: (VMId, VCpuId),
     hal: A::Hal,
     /// Both go when the thread's work ends, whenever the host forgets the thread.
-    parts: Mutex<Option<Parts<A>>>,
+    parts: Lock<Option<Parts<A>>>,
 }
 
 struct Parts<A: ArchVm> {
@@ -52,7 +52,7 @@ impl<A: ArchVm> VCpuThread<A> {
         Self {
             id: (vcpu.control().vm_id(), vcpu.id()),
             hal: machine.hal.clone(),
-            parts: Mutex::new(Some(Parts { machine, vcpu })),
+            parts: Lock::new(Some(Parts { machine, vcpu })),
         }
     }
 }

@@ -23,8 +23,8 @@ pub enum VmMachineState<A: ArchVm> {
     Paused(Run<A>),
     /// A step is being taken.
     Switching,
-    /// Its threads are ending.
-    Stopping(Run<A>),
+    /// Its threads are ending; whoever waits for them has the machine.
+    Stopping,
     /// It has ended; its memory is there to be looked at or booted again.
     Stopped(Machine<A>, VmOutcome),
     /// It could not be built.
@@ -85,7 +85,7 @@ impl<A: ArchVm> VmMachineState<A> {
             Self::Running(_) => VmStatus::Running,
             Self::Paused(_) => VmStatus::Paused,
             Self::Switching => VmStatus::Switching,
-            Self::Stopping(_) => VmStatus::Stopping,
+            Self::Stopping => VmStatus::Stopping,
             Self::Stopped(..) => VmStatus::Stopped,
             Self::Failed(_) => VmStatus::Failed,
         }
@@ -95,8 +95,8 @@ impl<A: ArchVm> VmMachineState<A> {
     pub(crate) fn machine(&self) -> Option<&Machine<A>> {
         match self {
             Self::Inited(machine) | Self::Stopped(machine, _) => Some(machine),
-            Self::Running(run) | Self::Paused(run) | Self::Stopping(run) => Some(&run.machine),
-            Self::Uninit | Self::Switching | Self::Failed(_) => None,
+            Self::Running(run) | Self::Paused(run) => Some(&run.machine),
+            Self::Uninit | Self::Switching | Self::Stopping | Self::Failed(_) => None,
         }
     }
 }

@@ -14,7 +14,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use axvm_types::{HostPhysAddr, VCpuId};
-use spin::Mutex;
+use axdevice::Lock;
 
 use crate::{
     ArchVm, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, CpuPower, Error, PCpuSet, Result, VCpuControl,
@@ -65,7 +65,7 @@ pub struct AxVCpu<A: ArchVm> {
     id: VCpuId,
     pcpus: PCpuSet,
     state: AtomicU8,
-    arch: Mutex<A::VCpu>,
+    arch: Lock<A::VCpu>,
     control: Arc<VCpuControl<A::Hal>>,
 }
 
@@ -76,7 +76,7 @@ impl<A: ArchVm> AxVCpu<A> {
             id: control.id(),
             pcpus,
             state: AtomicU8::new(VCpuState::Created as u8),
-            arch: Mutex::new(arch),
+            arch: Lock::new(arch),
             control,
         }
     }

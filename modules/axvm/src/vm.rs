@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use axdevice::ConsoleOutput;
 use axvm_types::{VCpuId, VMId};
-use spin::Mutex;
+use axdevice::Lock;
 
 use crate::{
     ArchVm, AxVMConfig, AxVMHal, Error, HostEvent, HostThread, Machine, Result, VmMachineState,
@@ -30,7 +30,7 @@ pub type AxVMRef<A> = Arc<AxVM<A>>;
 pub struct VmData<A: ArchVm> {
     id: VMId,
     name: String,
-    state: Mutex<VmMachineState<A>>,
+    state: Lock<VmMachineState<A>>,
 }
 
 /// One virtual machine.
@@ -74,7 +74,7 @@ impl<A: ArchVm> AxVM<A> {
             data: VmData {
                 id,
                 name: config.name.clone(),
-                state: Mutex::new(VmMachineState::Uninit),
+                state: Lock::new(VmMachineState::Uninit),
             },
             hal: hal.clone(),
             config,
@@ -349,6 +349,7 @@ impl<A: ArchVm> AxVM<A> {
 
     /// Waits for the threads of a run to end, ending it first for `reason`.
     fn stopped(&self, run: Run<A>, reason: Option<VmOutcome>) -> VmMachineState<A> {
+        self.swap(VmMachineState::Stopping);
         let Run { machine, threads } = run;
         if let Some(reason) = reason {
             machine.run.end(reason);

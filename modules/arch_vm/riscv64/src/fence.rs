@@ -10,7 +10,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use spin::Mutex;
+use axdevice::Lock;
 
 /// How many fences wait before they become one of everything.
 const WAITING_MAX: usize = 4;
@@ -105,7 +105,7 @@ impl Waiting {
 #[derive(Default)]
 pub struct FenceBox {
     is_full: AtomicBool,
-    waiting: Mutex<Waiting>,
+    waiting: Lock<Waiting>,
 }
 
 impl FenceBox {

@@ -17,7 +17,7 @@ use core::{
 
 use axdevice::{AccessFault, AccessWidth, IoDevice, IrqSink};
 use axvm::{AxVMHal, CpuPower, GuestPhysAddr, PCpuId, Ram, Request, VCpuControl};
-use spin::Mutex;
+use axdevice::Lock;
 
 use crate::{
     entry,
@@ -79,7 +79,7 @@ impl<H: AxVMHal> Hart<H> {
 pub(crate) struct Harts<H: AxVMHal> {
     pub(crate) hal: H,
     harts: Vec<Hart<H>>,
-    plic: Mutex<Plic>,
+    plic: Lock<Plic>,
     ram: Arc<Ram<H>>,
     pub(crate) tlb: VmTlb,
     pub(crate) time: GuestTime,
@@ -97,7 +97,7 @@ impl<H: AxVMHal> Harts<H> {
         Self {
             hal: hal.clone(),
             harts: controls.iter().map(Hart::new).collect(),
-            plic: Mutex::new(Plic::new(contexts, EDGE_SOURCES)),
+            plic: Lock::new(Plic::new(contexts, EDGE_SOURCES)),
             ram: ram.clone(),
             tlb: VmTlb::new(),
             time,

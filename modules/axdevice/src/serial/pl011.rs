@@ -15,7 +15,7 @@ use alloc::{
     sync::{Arc, Weak},
 };
 
-use spin::Mutex;
+use crate::Lock;
 
 use crate::{
     AccessFault, AccessWidth, Console, InputListener, IoDevice, IrqLine, LevelLine,
@@ -49,7 +49,7 @@ pub struct Pl011 {
 
 impl Pl011 {
     /// Makes a UART after reset, which listens for `console`'s input.
-    pub fn new(console: Arc<Console>, irq: IrqLine) -> Arc<Mutex<Self>> {
+    pub fn new(console: Arc<Console>, irq: IrqLine) -> Arc<Lock<Self>> {
         let uart = shared(Self {
             console: console.clone(),
             line: LevelLine::new(irq),
@@ -65,7 +65,7 @@ impl Pl011 {
             dma_control: 0,
             rx_fifo: VecDeque::with_capacity(FIFO_CHARACTERS),
         });
-        let listener: Weak<Mutex<Self>> = Arc::downgrade(&uart);
+        let listener: Weak<Lock<Self>> = Arc::downgrade(&uart);
         console.listen(listener);
         uart.lock().receive();
         uart
@@ -245,7 +245,7 @@ impl IoDevice for Pl011 {
     }
 }
 
-impl InputListener for Mutex<Pl011> {
+impl InputListener for Lock<Pl011> {
     fn input_ready(&self) {
         self.lock().receive();
     }
@@ -282,7 +282,7 @@ mod tests {
     const OVERRUN: u32 = 0x400;
 
     struct Bench {
-        uart: Arc<Mutex<Pl011>>,
+        uart: Arc<Lock<Pl011>>,
         irq: Arc<FakeIrq>,
         output: Arc<FakeOutput>,
         console: Arc<Console>,

@@ -18,7 +18,7 @@ use alloc::{
     sync::{Arc, Weak},
 };
 
-use spin::Mutex;
+use crate::Lock;
 use tock_registers::LocalRegisterCopy;
 
 use crate::{
@@ -56,7 +56,7 @@ pub struct Uart16550 {
 
 impl Uart16550 {
     /// Makes a UART after reset, which listens for `console`'s input.
-    pub fn new(console: Arc<Console>, irq: IrqLine) -> Arc<Mutex<Self>> {
+    pub fn new(console: Arc<Console>, irq: IrqLine) -> Arc<Lock<Self>> {
         let uart = shared(Self {
             console: console.clone(),
             line: LevelLine::new(irq),
@@ -71,7 +71,7 @@ impl Uart16550 {
             rx_fifo: VecDeque::with_capacity(FIFO_BYTES),
             is_tx_empty_pending: false,
         });
-        let listener: Weak<Mutex<Self>> = Arc::downgrade(&uart);
+        let listener: Weak<Lock<Self>> = Arc::downgrade(&uart);
         console.listen(listener);
         uart.lock().receive();
         uart
@@ -329,7 +329,7 @@ impl IoDevice for Uart16550 {
     }
 }
 
-impl InputListener for Mutex<Uart16550> {
+impl InputListener for Lock<Uart16550> {
     fn input_ready(&self) {
         self.lock().receive();
     }
@@ -361,7 +361,7 @@ mod tests {
     const RX_TIMEOUT: u8 = 0x0c;
 
     struct Bench {
-        uart: Arc<Mutex<Uart16550>>,
+        uart: Arc<Lock<Uart16550>>,
         irq: Arc<FakeIrq>,
         output: Arc<FakeOutput>,
         console: Arc<Console>,

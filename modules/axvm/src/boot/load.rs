@@ -43,7 +43,7 @@ mod tests {
 
     use axdevice::OutsideRam;
     use axvm_types::GuestPhysAddr;
-    use spin::Mutex;
+    use axdevice::Lock;
 
     use super::*;
     use crate::{
@@ -55,11 +55,11 @@ mod tests {
     const SIZE: usize = 8 << 20;
 
     /// RAM of zeros at 2 GiB.
-    struct Flat(Mutex<Vec<u8>>);
+    struct Flat(Lock<Vec<u8>>);
 
     impl Flat {
         fn new() -> Self {
-            Self(Mutex::new(vec![0; SIZE]))
+            Self(Lock::new(vec![0; SIZE]))
         }
 
         fn at(&self, start: GuestPhysAddr, size: usize) -> Vec<u8> {
