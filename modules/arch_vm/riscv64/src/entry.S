@@ -109,8 +109,6 @@
     sd      t5, 30 * 8(a0)
     sd      t6, 31 * 8(a0)
 
-    li      t0, {spv}
-    csrc    0x600, t0               // hstatus: the host's own sret stays at V=0
     ld      t0, {host_stvec}(a0)
     csrw    stvec, t0
     ld      t0, {host_sstatus}(a0)

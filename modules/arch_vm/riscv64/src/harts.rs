@@ -216,7 +216,7 @@ pub(crate) fn read_plic<H: AxVMHal>(
     width: AccessWidth,
 ) -> Result<u64, AccessFault> {
     match width {
-        AccessWidth::Dword if offset % 4 == 0 => {
+        AccessWidth::Dword if offset.is_multiple_of(4) => {
             Ok(u64::from(harts.with_plic(own, |plic| plic.read(offset))))
         }
         _ => Err(AccessFault),
@@ -231,7 +231,7 @@ pub(crate) fn write_plic<H: AxVMHal>(
     access: (AccessWidth, u64),
 ) -> Result<(), AccessFault> {
     match access {
-        (AccessWidth::Dword, value) if offset % 4 == 0 => {
+        (AccessWidth::Dword, value) if offset.is_multiple_of(4) => {
             harts.with_plic(own, |plic| plic.write(offset, value as u32));
             Ok(())
         }

@@ -53,11 +53,7 @@ impl AxArchPerCpu for RiscvPerCpu {
         HVIP.set(0);
         HGEIE.set(0);
         HGATP.set(0);
-        HSTATUS.write(
-            HSTATUS::VSXL::Xlen64
-                + HSTATUS::VTW::SET
-                + HSTATUS::SPVP::Supervisor,
-        );
+        HSTATUS.write(HSTATUS::VSXL::Xlen64 + HSTATUS::VTW::SET + HSTATUS::SPVP::Supervisor);
         delegate();
         HCOUNTEREN.write(COUNTERS::CYCLE::SET + COUNTERS::TIME::SET + COUNTERS::INSTRET::SET);
         HENVCFG.set(host.environment);

@@ -150,10 +150,11 @@ fn leaf_flags(flags: MappingFlags) -> AddrSpaceResult<PteFlags> {
     let is_readable = pte.contains(PteFlags::READ);
     let is_writable = pte.contains(PteFlags::WRITE);
     let is_executable = pte.contains(PteFlags::EXECUTE);
-    if (is_writable && !is_readable) || !(is_readable || is_executable) {
-        return Err(AddrSpaceError::InvalidMapping);
+    // Writable only is reserved, and without any right an entry is a table.
+    match is_readable || (is_executable && !is_writable) {
+        true => Ok(pte),
+        false => Err(AddrSpaceError::InvalidMapping),
     }
-    Ok(pte)
 }
 
 fn mapping_flags(pte: PteFlags) -> MappingFlags {
@@ -728,7 +729,7 @@ mod tests {
         match size {
             Ok(size) => {
                 let pages = usize::from(size) >> PAGE_SHIFT;
-                assert_eq!(done, to % pages == 0);
+                assert_eq!(done, to.is_multiple_of(pages));
                 if done {
                     let first = (FIRST_PAGE + page) / pages * pages - FIRST_PAGE;
                     model.extend((0..pages).map(|i| (first + i, (to + i, RO))));

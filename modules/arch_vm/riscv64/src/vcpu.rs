@@ -30,7 +30,8 @@ use crate::{
     harts::{Hart, Harts},
     host::Host,
     regs::{
-        HGATP, HTIMEDELTA, HVIP, S_INTERRUPTS, SSTATUS, TIME, VS_INTERRUPTS, VSIE, VSIP, VSTIMECMP,
+        HGATP, HSTATUS, HTIMEDELTA, HVIP, S_INTERRUPTS, SSTATUS, TIME, VS_INTERRUPTS, VSIE, VSIP,
+        VSTIMECMP,
     },
     sbi::{Answer, HartSet, Suspend},
     stage2::Mode,
@@ -384,6 +385,9 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
     fn run(&mut self) -> Result<AxVCpuExitReason> {
         let were_open = entry::close_interrupts();
         let exit = self.run_closed();
+        // The host's own trap returns do not restore SPV: one that was taken
+        // before this thread ran would return into the guest.
+        HSTATUS.clear_bits(HSTATUS::SPV::SET.value);
         entry::restore_interrupts(were_open);
         exit
     }

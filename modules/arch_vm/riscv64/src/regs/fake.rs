@@ -4,30 +4,6 @@
 //! In tests each thread has a set of its own, in which every bit can be
 //! written; in other builds nothing is kept, as no guest is ever entered.
 
-#[cfg(test)]
-mod store {
-    use core::cell::RefCell;
-    use std::{collections::BTreeMap, thread_local};
-
-    thread_local! {
-        static REGISTERS: RefCell<BTreeMap<u16, u64>> = const { RefCell::new(BTreeMap::new()) };
-    }
-
-    pub(super) fn replace(number: u16, change: impl FnOnce(u64) -> u64) -> u64 {
-        REGISTERS.with_borrow_mut(|registers| {
-            let register = registers.entry(number).or_default();
-            core::mem::replace(register, change(*register))
-        })
-    }
-}
-
-#[cfg(not(test))]
-mod store {
-    pub(super) fn replace(_number: u16, _change: impl FnOnce(u64) -> u64) -> u64 {
-        0
-    }
-}
-
 pub(super) fn read<const NUMBER: u16>() -> u64 {
     store::replace(NUMBER, |old| old)
 }
@@ -46,4 +22,28 @@ pub(super) fn set_bits<const NUMBER: u16>(bits: u64) -> u64 {
 
 pub(super) fn clear_bits<const NUMBER: u16>(bits: u64) -> u64 {
     store::replace(NUMBER, |old| old & !bits)
+}
+
+#[cfg(not(test))]
+mod store {
+    pub(super) fn replace(_number: u16, _change: impl FnOnce(u64) -> u64) -> u64 {
+        0
+    }
+}
+
+#[cfg(test)]
+mod store {
+    use core::cell::RefCell;
+    use std::{collections::BTreeMap, thread_local};
+
+    thread_local! {
+        static REGISTERS: RefCell<BTreeMap<u16, u64>> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    pub(super) fn replace(number: u16, change: impl FnOnce(u64) -> u64) -> u64 {
+        REGISTERS.with_borrow_mut(|registers| {
+            let register = registers.entry(number).or_default();
+            core::mem::replace(register, change(*register))
+        })
+    }
 }
