@@ -98,7 +98,9 @@ fn set_up_cpu(cpu: usize) {
 fn add_vms(vmm: &Vmm<Vm>) -> bool {
     let bytes = host::initrd().unwrap_or(&DEFAULT_BUNDLE.0);
     if bytes.is_empty() {
-        say(format_args!("no VMs: none were handed over, and none are embedded"));
+        say(format_args!(
+            "no VMs: none were handed over, and none are embedded"
+        ));
         return true;
     }
     let bundle = match Bundle::parse(bytes) {

@@ -176,11 +176,7 @@ fn details(vm: &AxVM<Vm>) -> VmDetails {
         cmdline: config.boot.cmdline.clone(),
         autostart: config.policy.autostart,
         on_crash: config.policy.on_crash,
-        vcpus: vcpus
-            .iter()
-            .flatten()
-            .map(|vcpu| vcpu_details(vcpu))
-            .collect(),
+        vcpus: vcpus.unwrap_or_default(),
         registers,
     }
 }

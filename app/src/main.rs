@@ -15,7 +15,6 @@
         clippy::arithmetic_side_effects
     )
 )]
-
 // On the host only the tests use most of this.
 #![cfg_attr(not(any(test, target_os = "none")), expect(dead_code, unused_imports))]
 

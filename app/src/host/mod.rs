@@ -24,9 +24,7 @@ mod timer;
 #[cfg(target_os = "none")]
 pub use {
     hal::{Host, heap_free_bytes},
-    memory::{
-        device_tree, enter as enter_address_space, free_bytes, init as init_memory, initrd,
-    },
+    memory::{device_tree, enter as enter_address_space, free_bytes, init as init_memory, initrd},
     thread::{on_each_cpu, sleep_ms, spawn},
     timer::init as init_timer,
 };

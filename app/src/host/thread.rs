@@ -5,10 +5,13 @@
 //! interrupts closed when it switches the task in and out.
 
 use alloc::{string::String, sync::Arc};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use axtask::{AxCpuMask, AxTaskExt, AxTaskRef, TaskExt, TaskInner};
-use axvm::{HostThread, PCpuId, PCpuSet, VCpuId, VCpuTask, VMId};
+use axtask::{AxCpuMask, AxTaskExt, TaskExt, TaskInner};
+use axvm::{HostEvent, HostThread, PCpuId, PCpuSet, VCpuId, VCpuTask, VMId};
 use extern_trait::extern_trait;
+
+use super::event::{self, Event};
 
 const STACK_BYTES: usize = axconfig::TASK_STACK_SIZE;
 
@@ -26,12 +29,29 @@ impl TaskExt for VCpuExt {
     }
 }
 
-/// A vCPU's thread as its starter sees it.
-pub struct Thread(AxTaskRef);
+/// A thread as its starter sees it.
+///
+/// ArceOS's own `join` can miss an end that comes between its look and its wait.
+pub struct Thread(Arc<End>);
+
+/// Whether a thread's work has ended, and who waits for that.
+#[derive(Default)]
+struct End {
+    has_come: AtomicBool,
+    event: Event,
+}
+
+impl End {
+    fn comes(&self) {
+        self.has_come.store(true, Ordering::Release);
+        self.event.wake();
+    }
+}
 
 impl HostThread for Thread {
     fn join(self) {
-        self.0.join();
+        let has_come = || self.0.has_come.load(Ordering::Acquire);
+        self.0.event.wait_until(None, &has_come);
     }
 }
 
@@ -39,23 +59,36 @@ impl HostThread for Thread {
 pub(super) fn spawn_vcpu(name: String, cpus: PCpuSet, task: Arc<dyn VCpuTask>) -> Option<Thread> {
     let mask = cpu_mask(cpus)?;
     let body = task.clone();
-    let mut inner = TaskInner::new(move || body.main(), name, STACK_BYTES);
+    let (mut inner, thread) = make(name, move || body.main());
     inner.set_cpumask(mask);
     *inner.task_ext_mut() = Some(AxTaskExt::from_impl(VCpuExt(task)));
-    Some(Thread(start(inner)))
+    start(inner);
+    Some(thread)
 }
 
 /// Starts an ordinary thread on any CPU.
 pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
-    start(TaskInner::new(body, name.into(), STACK_BYTES));
+    start(make(name.into(), body).0);
+}
+
+/// Makes a thread that can be joined.
+fn make(name: String, body: impl FnOnce() + Send + 'static) -> (TaskInner, Thread) {
+    let end = Arc::new(End::default());
+    let thread = Thread(end.clone());
+    let whole = move || {
+        body();
+        end.comes();
+    };
+    (TaskInner::new(whole, name, STACK_BYTES), thread)
 }
 
 /// Runs `body` once on each CPU, one after the other, and waits for it.
 pub fn on_each_cpu(body: fn(usize)) {
     for cpu in 0..axhal::cpu_num() {
-        let inner = TaskInner::new(move || body(cpu), "setup".into(), STACK_BYTES);
+        let (inner, thread) = make("setup".into(), move || body(cpu));
         inner.set_cpumask(AxCpuMask::one_shot(cpu));
-        start(inner).join();
+        start(inner);
+        thread.join();
     }
 }
 
@@ -65,10 +98,9 @@ pub fn sleep_ms(milliseconds: u64) {
 }
 
 /// Puts a new task into a run queue, and wakes the CPU that it is for.
-fn start(inner: TaskInner) -> AxTaskRef {
+fn start(inner: TaskInner) {
     let task = axtask::spawn_task(inner);
-    super::event::tell_cpu_of(&task);
-    task
+    event::tell_cpu_of(&task);
 }
 
 /// Returns the CPUs of a set that this machine has, if there is one.

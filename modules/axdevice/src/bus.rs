@@ -207,8 +207,8 @@ impl AxVmDevices {
 mod tests {
     use alloc::{collections::BTreeMap, format, string::ToString, sync::Arc};
 
-    use proptest::prelude::*;
     use crate::Lock;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::{

@@ -9,8 +9,8 @@
 
 use alloc::sync::Arc;
 
-use axvm_types::AccessWidth;
 use crate::Lock;
+use axvm_types::AccessWidth;
 
 /// A device model behind a bus region.
 pub trait IoDevice: Send {

@@ -6,8 +6,8 @@
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use proptest::prelude::*;
 use crate::Lock;
+use proptest::prelude::*;
 
 use crate::{
     AccessWidth, Clock, Console, ConsoleOutput, IrqLine, IrqSink, PowerRequest, PowerSink,

@@ -8,9 +8,9 @@
 use alloc::{sync::Arc, vec::Vec};
 
 use axaddrspace::{AddrSpace, AddrSpaceError};
+use axdevice::Lock;
 use axdevice::{AxVmDevices, Console, ConsoleOutput, PowerRequest, PowerSink};
 use axvm_types::{GuestPhysAddr, VMId};
-use axdevice::Lock;
 
 use crate::{
     ArchVm, AxVCpu, AxVCpuRef, AxVMConfig, Error, HostEvent, MachineParts, MappingFlags, Ram,

@@ -8,8 +8,8 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use axvm_types::GuestPhysAddr;
 use axdevice::Lock;
+use axvm_types::GuestPhysAddr;
 
 use crate::CpuUpStatus;
 

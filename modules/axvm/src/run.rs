@@ -9,8 +9,8 @@
 use alloc::{format, string::String, sync::Arc};
 
 use axdevice::AccessFault;
-use axvm_types::{AccessWidth, GuestPhysAddr, VCpuId, VMId};
 use axdevice::Lock;
+use axvm_types::{AccessWidth, GuestPhysAddr, VCpuId, VMId};
 
 use crate::{
     ArchVm, AxArchVCpu, AxVCpuExitReason as Exit, AxVCpuHal, AxVCpuRef, CpuPower, CpuUpStatus,

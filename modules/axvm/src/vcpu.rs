@@ -13,8 +13,8 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use axvm_types::{HostPhysAddr, VCpuId};
 use axdevice::Lock;
+use axvm_types::{HostPhysAddr, VCpuId};
 
 use crate::{
     ArchVm, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, CpuPower, Error, PCpuSet, Result, VCpuControl,

@@ -11,8 +11,8 @@ use alloc::{format, string::String, sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use axdevice::ConsoleOutput;
-use axvm_types::{VCpuId, VMId};
 use axdevice::Lock;
+use axvm_types::{VCpuId, VMId};
 
 use crate::{
     ArchVm, AxVMConfig, AxVMHal, Error, HostEvent, HostThread, Machine, Result, VmMachineState,

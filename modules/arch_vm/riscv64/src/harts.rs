@@ -15,9 +15,9 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use axdevice::Lock;
 use axdevice::{AccessFault, AccessWidth, IoDevice, IrqSink};
 use axvm::{AxVMHal, CpuPower, GuestPhysAddr, PCpuId, Ram, Request, VCpuControl};
-use axdevice::Lock;
 
 use crate::{
     entry,

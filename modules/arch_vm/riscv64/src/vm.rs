@@ -114,7 +114,8 @@ impl<H: AxVMHal> ArchVm for RiscvVm<H> {
         check_harts(config.vcpus.len())?;
         check_memory(config.memory_bytes)?;
         check_interrupt_controller(config.intc.as_deref())?;
-        check_devices(config)
+        check_devices(config)?;
+        boot::check(&config.boot, &rules(&layout(config)))
     }
 
     fn ram_layout(config: &AxVMConfig) -> Vec<RamRegion> {

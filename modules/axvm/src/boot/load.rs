@@ -41,9 +41,9 @@ mod tests {
     use alloc::{vec, vec::Vec};
     use core::{ops::Range, result::Result};
 
+    use axdevice::Lock;
     use axdevice::OutsideRam;
     use axvm_types::GuestPhysAddr;
-    use axdevice::Lock;
 
     use super::*;
     use crate::{

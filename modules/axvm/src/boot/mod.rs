@@ -12,6 +12,7 @@
 
 mod bytes;
 mod bzimage;
+mod check;
 mod elf;
 mod error;
 pub mod fdt;
@@ -28,6 +29,7 @@ mod samples;
 mod space;
 
 pub use bzimage::BzImage;
+pub use check::check;
 pub use elf::{ElfImage, ElfSegment};
 pub use error::{FdtFault, Foreign, ImageError, ImageFormat};
 pub use image::{Image, recognise};
