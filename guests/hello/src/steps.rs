@@ -7,11 +7,10 @@
 
 use core::ptr;
 
-use crate::arch;
-use crate::cpu::{self, Stage};
-use crate::machine::{Failure, Machine, Region};
 use crate::smp;
-use crate::wait;
+use rt::cpu::{self, Stage};
+use rt::machine::{Failure, Machine, Region};
+use rt::{arch, say, wait};
 
 /// Says what machine this is.
 pub fn introduce(machine: &Machine) {
