@@ -27,6 +27,13 @@ pub fn measure(machine: &Machine) -> Result<(), Failure> {
     Ok(())
 }
 
+#[cfg_attr(
+    target_arch = "riscv64",
+    expect(
+        clippy::unnecessary_min_or_max,
+        reason = "there is no end of the map there"
+    )
+)]
 fn fresh_ram(machine: &Machine) -> Result<u64, Failure> {
     let image_end = image_end();
     let start = image_end.next_multiple_of(ALIGNMENT);

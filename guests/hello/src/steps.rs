@@ -97,6 +97,13 @@ pub fn memory(machine: &Machine) -> Result<(), Failure> {
     Ok(())
 }
 
+#[cfg_attr(
+    target_arch = "riscv64",
+    expect(
+        clippy::unnecessary_min_or_max,
+        reason = "there is no end of the map there"
+    )
+)]
 fn free_pages(machine: &Machine) -> Result<[u64; PAGES], Failure> {
     let image_end = arch::machine::image_end().next_multiple_of(PAGE_BYTES);
     let mut regions = machine.memory.iter();

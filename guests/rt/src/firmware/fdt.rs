@@ -87,7 +87,7 @@ pub fn regions<'a>(node: FdtNode<'a>) -> impl Iterator<Item = Region> + 'a {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::{Tree, size_of_blob};
     use crate::machine::{HardwareId, MAX_CPUS};
     use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
