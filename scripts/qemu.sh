@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-# Boots an image in QEMU: qemu.sh ARCH IMAGE [BUNDLE]
+# Boots an image in QEMU: qemu.sh ARCH IMAGE [BUNDLE [ARGUMENT…]], the arguments being QEMU's.
 # SMP, MEM, LOG, ONIDLE and QEMU_ARGS come from the environment. Exits with 0 if the machine
 # ended itself well and with something else if it did not. Ctrl-A X ends QEMU by hand.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 arch=$1 image=$2 bundle=${3:-}
+shift $(($# < 3 ? $# : 3))
 case $arch in
     riscv64)
         machine=(-machine virt -cpu 'rv64,h=true' -bios default)
@@ -30,7 +31,7 @@ read -ra extra <<<"${QEMU_ARGS:-}"
 
 status=0
 "qemu-system-$arch" "${machine[@]}" -smp "${SMP:-2}" -m "${MEM:-1G}" -nic none \
-    -display none -serial mon:stdio -no-reboot "${boot[@]}" "${extra[@]}" || status=$?
+    -display none -serial mon:stdio -no-reboot "${boot[@]}" "${extra[@]}" "$@" || status=$?
 
 # isa-debug-exit ends QEMU with 2 v + 1; the image writes 0x10 for success, 0x11 for failure.
 case $arch:$status in

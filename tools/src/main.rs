@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! `axhive-tools`: the host side of AxHive.
 //!
-//! Called by `make run` and by hand. Each subcommand is one function that takes
+//! Called by `make run`, `make bench` and by hand. Each subcommand is one function that takes
 //! its arguments and returns the problems it met; this file prints
 //! them and turns them into the exit status (0, or 1 if any is an error).
 //! Text that comes from a bundle or a VM file is printed with its control
 //! characters escaped.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod check;
 mod extract;
 mod list;
@@ -25,7 +26,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::problem::Severity;
 
-/// Makes and inspects the bundles that AxHive boots from.
+/// Makes and inspects the bundles that AxHive boots from, and measures it.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -54,6 +55,8 @@ enum Command {
         /// The directory to unpack into
         directory: PathBuf,
     },
+    /// Measure what VMs cost, in instructions, and compare
+    Bench(bench::BenchArgs),
 }
 
 #[derive(Args)]
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::List { bundle } => list::run(&bundle),
         Command::Check { bundle } => check::run(&bundle),
         Command::Extract { bundle, directory } => extract::run(&bundle, &directory),
+        Command::Bench(args) => bench::run(&args),
     };
     problems.iter().for_each(|problem| eprintln!("{problem}"));
     match problem::worst(&problems) {

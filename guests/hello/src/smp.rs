@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! What the CPUs other than the boot CPU do, from their first Rust to the stop.
 //!
-//! `arch::*::entry` calls [`secondary`] on the CPU's own stack with interrupts
+//! `rt` calls [`secondary`] on the CPU's own stack with interrupts
 //! masked and traps set up. The boot CPU follows by the stages in `cpu`.
 
-use crate::arch;
-use crate::cpu::{self, Stage};
-use crate::machine::Failure;
-use crate::wait;
+use rt::cpu::{self, Stage};
+use rt::machine::Failure;
+use rt::{arch, say, wait};
 
 /// Does the work of CPU `index` and stops it.
 pub fn secondary(index: usize) -> ! {
@@ -16,7 +15,7 @@ pub fn secondary(index: usize) -> ! {
             cpu::record(index).reach(Stage::Parked);
             arch::smp::stop()
         }
-        Err(failure) => crate::fail(failure),
+        Err(failure) => rt::fail(failure),
     }
 }
 

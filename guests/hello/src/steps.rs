@@ -7,11 +7,10 @@
 
 use core::ptr;
 
-use crate::arch;
-use crate::cpu::{self, Stage};
-use crate::machine::{Failure, Machine, Region};
 use crate::smp;
-use crate::wait;
+use rt::cpu::{self, Stage};
+use rt::machine::{Failure, Machine, Region};
+use rt::{arch, say, wait};
 
 /// Says what machine this is.
 pub fn introduce(machine: &Machine) {
@@ -98,6 +97,13 @@ pub fn memory(machine: &Machine) -> Result<(), Failure> {
     Ok(())
 }
 
+#[cfg_attr(
+    target_arch = "riscv64",
+    expect(
+        clippy::unnecessary_min_or_max,
+        reason = "there is no end of the map there"
+    )
+)]
 fn free_pages(machine: &Machine) -> Result<[u64; PAGES], Failure> {
     let image_end = arch::machine::image_end().next_multiple_of(PAGE_BYTES);
     let mut regions = machine.memory.iter();
