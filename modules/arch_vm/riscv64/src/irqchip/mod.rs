@@ -4,4 +4,19 @@
 //! They know sources, contexts and registers, and neither vCPUs nor locks:
 //! `hart` connects their outputs to the vCPUs.
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "for machines with `intc = \"aia\"`")
+)]
+pub mod aia;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "for machines with `intc = \"aia\"`")
+)]
+pub mod aplic;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "for machines with `intc = \"aia\"`")
+)]
+pub mod imsic;
 pub mod plic;
