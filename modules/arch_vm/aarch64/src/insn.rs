@@ -26,7 +26,7 @@ pub(crate) struct Element {
     pub(crate) offset: u64,
 }
 
-/// What the base register becomes.
+/// A base register and what is added to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WriteBack {
     /// The register, 31 for the stack pointer.
@@ -44,6 +44,8 @@ pub(crate) struct LoadStore {
     pub(crate) reg_width: AccessWidth,
     elements: [Element; ELEMENTS_MAX],
     len: usize,
+    /// The address, from the base register; known for pairs only.
+    pub(crate) address: Option<WriteBack>,
     pub(crate) write_back: Option<WriteBack>,
 }
 
@@ -51,11 +53,6 @@ impl LoadStore {
     /// Returns the element with this index.
     pub(crate) fn element(&self, index: usize) -> Option<Element> {
         self.elements.iter().take(self.len).nth(index).copied()
-    }
-
-    /// Tells whether there is more than one access.
-    pub(crate) fn is_pair(&self) -> bool {
-        self.len > 1
     }
 }
 
@@ -189,10 +186,14 @@ fn decode_pair(word: u32) -> Option<LoadStore> {
         2 | opc >> 1
     };
     let scale = 1_i64.wrapping_shl(log2_bytes);
-    access.write_back = (field(word, 23, 1) == 1).then(|| WriteBack {
+    let target = WriteBack {
         base: field(word, 5, 5) as usize,
         offset: signed(word, 15, 7).wrapping_mul(scale),
-    });
+    };
+    let is_post_indexed = field(word, 23, 2) == 0b01;
+    let offset = if is_post_indexed { 0 } else { target.offset };
+    access.address = Some(WriteBack { offset, ..target });
+    access.write_back = (field(word, 23, 1) == 1).then_some(target);
     Some(access)
 }
 
@@ -236,6 +237,7 @@ fn one(width: AccessWidth, reg: usize) -> LoadStore {
         reg_width: AccessWidth::Qword,
         elements,
         len: 1,
+        address: None,
         write_back: None,
     }
 }
@@ -259,6 +261,7 @@ mod tests {
         assert_eq!(elements(&access), [(1, 0), (2, 4)]);
         assert_eq!((access.is_store, access.width), (false, AccessWidth::Dword));
         assert_eq!(access.write_back, Some(WriteBack { base: 3, offset: 8 }));
+        assert_eq!(access.address, access.write_back);
         // stp x4, x5, [sp], #-16
         let access = decode(0xa8bf_17e4).unwrap();
         assert_eq!(elements(&access), [(4, 0), (5, 8)]);

@@ -175,6 +175,7 @@ impl State {
         }
         if let Some((bank, bit)) = self.bank_mut(cpu, intid) {
             bank.active &= !mask(bit);
+            self.end_linked(cpu, intid);
             self.attend(cpu, intid);
         }
     }

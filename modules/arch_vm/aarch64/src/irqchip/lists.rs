@@ -160,11 +160,10 @@ fn take(state: &mut State, cpu: usize, list: ListRegister) {
     if is_pending && bank.edge & mask != 0 {
         bank.latch |= mask;
     }
-    if !is_pending && !is_active && bank.linked & mask != 0 {
-        // The guest's end of it was the hardware's, too: its line is sampled
-        // again when the hardware says that it is high.
-        bank.linked &= !mask;
-        bank.line &= !mask;
+    if !is_pending && !is_active {
+        // The guest's end of it was the hardware's, too, which says when the
+        // line is high again.
+        state.end_linked(cpu, intid);
     }
     state.forget_senders(cpu, intid, is_pending);
 }

@@ -152,6 +152,41 @@ impl State {
         }
     }
 
+    /// Raises the line of a private interrupt that is active in the hardware
+    /// until the guest ends it.
+    pub(crate) fn link(&mut self, cpu: usize, intid: u32) {
+        if let Some((bank, bit)) = self.bank_mut(cpu, intid) {
+            bank.line |= mask(bit);
+            bank.linked |= mask(bit);
+        }
+    }
+
+    /// Cuts all private interrupts off the hardware and returns which they were;
+    /// those whose line is still high come again by themselves.
+    pub(crate) fn unlink(&mut self, cpu: usize) -> u32 {
+        let Some(bank) = self.bank_at_mut(cpu, 0) else {
+            return 0;
+        };
+        let linked = core::mem::take(&mut bank.linked);
+        bank.line &= !linked;
+        linked
+    }
+
+    /// Tells whether the source of a private interrupt waits for its end.
+    pub(crate) fn is_linked(&self, cpu: usize, intid: u32) -> bool {
+        self.bank_at(cpu, 0)
+            .is_some_and(|bank| bank.linked & mask(intid) != 0)
+    }
+
+    /// Ends what [`Self::link`] began.
+    pub(crate) fn end_linked(&mut self, cpu: usize, intid: u32) {
+        if let Some((bank, bit)) = self.bank_mut(cpu, intid) {
+            let linked = bank.linked & mask(bit);
+            bank.linked &= !linked;
+            bank.line &= !linked;
+        }
+    }
+
     /// Notes that the vCPU which takes an interrupt has to look.
     pub(crate) fn attend(&mut self, cpu: usize, intid: u32) {
         let target = match (intid >> 5).checked_sub(1) {

@@ -64,6 +64,7 @@ pub(crate) const ICC_HPPIR1_EL1: SysReg<{ id(3, 0, 12, 12, 2) }> = SysReg::new()
 pub(crate) const ICC_IAR1_EL1: SysReg<{ id(3, 0, 12, 12, 0) }> = SysReg::new();
 pub(crate) const ICC_EOIR1_EL1: SysReg<{ id(3, 0, 12, 12, 1) }> = SysReg::new();
 pub(crate) const ICC_DIR_EL1: SysReg<{ id(3, 0, 12, 11, 1) }> = SysReg::new();
+pub(crate) const ICC_SGI1R_EL1: SysReg<{ id(3, 0, 12, 11, 5) }> = SysReg::new();
 pub(crate) const ICC_SRE_EL2: SysReg<{ id(3, 4, 12, 9, 5) }> = SysReg::new();
 
 pub(crate) const ICH_HCR_EL2: SysReg<{ id(3, 4, 12, 11, 0) }, ICH_HCR::Register> = SysReg::new();

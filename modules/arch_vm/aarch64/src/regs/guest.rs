@@ -44,8 +44,8 @@ pub(crate) const CNTP_CVAL_EL02: SysReg<{ id(3, 5, 14, 2, 2) }> = SysReg::new();
 pub(crate) const CNTV_CTL_EL02: SysReg<{ id(3, 5, 14, 3, 1) }, TIMER::Register> = SysReg::new();
 pub(crate) const CNTV_CVAL_EL02: SysReg<{ id(3, 5, 14, 3, 2) }> = SysReg::new();
 
-const SP_EL0: SysReg<{ id(3, 0, 4, 1, 0) }> = SysReg::new();
-const SP_EL1: SysReg<{ id(3, 4, 4, 1, 0) }> = SysReg::new();
+pub(crate) const SP_EL0: SysReg<{ id(3, 0, 4, 1, 0) }> = SysReg::new();
+pub(crate) const SP_EL1: SysReg<{ id(3, 4, 4, 1, 0) }> = SysReg::new();
 const PAR_EL1: SysReg<{ id(3, 0, 7, 4, 0) }> = SysReg::new();
 const TPIDR_EL1: SysReg<{ id(3, 0, 13, 0, 4) }> = SysReg::new();
 const TPIDR_EL0: SysReg<{ id(3, 3, 13, 0, 2) }> = SysReg::new();

@@ -8,6 +8,15 @@ use tock_registers::register_bitfields;
 use super::{SysReg, id};
 
 register_bitfields![u64,
+    pub(crate) MPIDR [
+        AFF0 OFFSET(0) NUMBITS(8) [],
+        AFF1 OFFSET(8) NUMBITS(8) [],
+        AFF2 OFFSET(16) NUMBITS(8) [],
+        /// There are several CPUs, or could be.
+        RES1 OFFSET(31) NUMBITS(1) [],
+        AFF3 OFFSET(32) NUMBITS(8) []
+    ],
+
     pub(crate) PFR0 [
         EL0 OFFSET(0) NUMBITS(4) [ AArch64Only = 1 ],
         EL1 OFFSET(4) NUMBITS(4) [ AArch64Only = 1 ],
@@ -72,6 +81,7 @@ register_bitfields![u64,
 ];
 
 pub(crate) const MIDR_EL1: SysReg<{ id(3, 0, 0, 0, 0) }> = SysReg::new();
+pub(crate) const MPIDR_EL1: SysReg<{ id(3, 0, 0, 0, 5) }, MPIDR::Register> = SysReg::new();
 pub(crate) const ID_AA64PFR0_EL1: SysReg<{ id(3, 0, 0, 4, 0) }, PFR0::Register> = SysReg::new();
 pub(crate) const ID_AA64PFR1_EL1: SysReg<{ id(3, 0, 0, 4, 1) }, PFR1::Register> = SysReg::new();
 pub(crate) const ID_AA64DFR0_EL1: SysReg<{ id(3, 0, 0, 5, 0) }, DFR0::Register> = SysReg::new();

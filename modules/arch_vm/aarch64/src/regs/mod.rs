@@ -34,6 +34,7 @@ pub(crate) use access::{
 };
 pub(crate) use control::*;
 pub(crate) use gic::*;
+pub use guest::GuestSystemRegisters;
 pub(crate) use guest::*;
 pub(crate) use id::*;
 
