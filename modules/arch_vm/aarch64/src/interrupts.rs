@@ -202,6 +202,8 @@ impl Interrupts {
         }
         ICC_EOIR1_EL1.set(acknowledged);
         if TIMERS.contains(&intid) {
+            // What the guest ended before may still be listed, and is no news.
+            self.take_back(gic);
             gic.look(|state| state.link(self.id, intid));
             self.is_stale = true;
         } else {
