@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! Interrupts through GICv2 or GICv3, whichever the device tree names.
 //!
-//! An interrupt's number is its INTID. Interrupts are ended in one step (EOI
-//! mode 0). With IMO set and TGE clear they are taken to EL2 from EL1 and EL2.
+//! An interrupt's number is its INTID. GICv3's are ended in two steps (EOI mode
+//! 1): a guest's timer that fires in the guest is acknowledged there and ended by
+//! the guest. Those timers run in guests only, so that their interrupts are open
+//! on each CPU and never come here. With IMO set and TGE clear
+//! interrupts are taken to EL2 from EL1 and EL2.
 //! Spec: Arm GIC Architecture Specification, v2 and v3/v4.
 
 use arm_gic_driver::{IntId, VirtAddr, v2, v3};
@@ -25,6 +28,9 @@ static GIC: SpinNoIrq<Option<Gic>> = SpinNoIrq::new(None);
 /// The CPU interface of GICv2, used without the lock; not set on GICv3.
 static V2_CPU: Once<v2::TrapOp> = Once::new();
 const V2_CPU_MASK: usize = 7;
+
+/// What guests cause: list registers, EL1's virtual and physical timers.
+const GUEST_IRQS: [usize; 3] = [25, 27, 30];
 
 /// Returns the place of `irq` in the handler table.
 pub(crate) const fn slot(irq: usize) -> usize {
@@ -75,9 +81,10 @@ pub(crate) fn init_secondary(_machine: &Machine) {
             let mut cpu = gic.cpu_interface();
             cpu.init_current_cpu()
                 .expect("the redistributor of this CPU wakes up");
-            cpu.set_eoi_mode(false);
+            cpu.set_eoi_mode(true);
         }
     });
+    GUEST_IRQS.into_iter().for_each(set_enabled);
 }
 
 fn with_gic<R>(act: impl FnOnce(&mut Gic) -> R) -> R {
@@ -124,6 +131,7 @@ fn handle_v3() -> Option<usize> {
     let irq = id.to_u32() as usize;
     dispatch(irq);
     v3::eoi1(id);
+    v3::dir(id);
     Some(irq)
 }
 

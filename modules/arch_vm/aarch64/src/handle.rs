@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! What is done about each exit.
+//!
+//! Called by `vcpu`'s loop with interrupts closed. Firmware calls, system
+//! registers and the interrupt controller end here; devices, power and waiting
+//! leave the architecture.
+//!
+//! Spec: Arm Architecture Reference Manual, ESR_EL2; Arm PSCI.
+
+use axdevice::GuestMemory;
+use axvm::{
+    AccessWidth, AxVCpuExitReason as Exit, AxVMHal, CpuUpStatus, ExitKind, GuestPhysAddr,
+    MappingFlags,
+};
+use tock_registers::{LocalRegisterCopy, interfaces::Readable};
+
+use crate::{
+    exit::{self, AbortDetail, DataAbort, Exception, RegisterAccess, SysRegAccess, Trap},
+    insn::{self, WriteBack},
+    interrupts::Cause,
+    machine::Siblings,
+    psci::{self, Action},
+    regs::{ESR_EL2, FAR_EL2, HPFAR_EL2, PAR, SP_EL0, SP_EL1, SPSR, translate_read},
+    sysreg::{self, SysReg},
+    vcpu::{Aarch64VCpu, Transfer},
+};
+
+/// What follows of an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The guest goes on.
+    Resume,
+    /// Somebody else has to look.
+    Leave(Exit),
+}
+
+const SYNCHRONOUS: u64 = 0;
+const IRQ: u64 = 1;
+/// Where unhandled exits that are no syndrome begin.
+const NO_SYNDROME: u64 = 1 << 32;
+
+impl<H: AxVMHal> Aarch64VCpu<H> {
+    /// Handles an exit of a kind that `entry` returns.
+    pub(crate) fn handle(&mut self, kind: u64) -> Step {
+        match kind {
+            SYNCHRONOUS => self.handle_trap(),
+            IRQ => match self.interrupts.on_host_interrupt(&self.machine.gic) {
+                Cause::Guest => self.count(ExitKind::Timer),
+                Cause::Host(vector) => Step::Leave(Exit::ExternalInterrupt {
+                    vector: vector.into(),
+                }),
+            },
+            other => Step::Leave(Exit::Unhandled {
+                code: NO_SYNDROME | other,
+                detail: ESR_EL2.get(),
+            }),
+        }
+    }
+
+    fn count(&self, kind: ExitKind) -> Step {
+        self.control.stats().count(kind);
+        Step::Resume
+    }
+
+    fn handle_trap(&mut self) -> Step {
+        let (esr, far) = (ESR_EL2.get(), FAR_EL2.get());
+        self.access_far = far;
+        match exit::decode(esr, far, HPFAR_EL2.get()) {
+            Trap::Hvc => self.call(),
+            Trap::Smc => {
+                self.frame.skip();
+                self.call()
+            }
+            Trap::Data(abort) => self.data_abort(abort),
+            Trap::SysReg(access) => self.system_register(access),
+            Trap::WaitForInterrupt => {
+                self.frame.skip();
+                self.wait()
+            }
+            Trap::WaitForEvent => {
+                self.frame.skip();
+                Step::Resume
+            }
+            Trap::FloatingPoint => {
+                self.load_float();
+                Step::Resume
+            }
+            Trap::Fetch(addr) => self.fetch_abort(addr),
+            Trap::Undefined => self.undefined(),
+            Trap::Unknown => Step::Leave(Exit::Unhandled {
+                code: esr,
+                detail: far,
+            }),
+        }
+    }
+
+    fn undefined(&mut self) -> Step {
+        self.throw(Exception::Undefined, 0);
+        self.count(ExitKind::Other)
+    }
+
+    /// Waits, unless there is something to wake up for.
+    fn wait(&mut self) -> Step {
+        if self.interrupts.has_pending(&self.machine.gic) {
+            return self.count(ExitKind::Halt);
+        }
+        self.note_deadline();
+        Step::Leave(Exit::Halt)
+    }
+
+    fn fetch_abort(&mut self, addr: GuestPhysAddr) -> Step {
+        self.access_pc = self.frame.pc;
+        Step::Leave(Exit::NestedPageFault {
+            addr,
+            access_flags: MappingFlags::EXECUTE,
+        })
+    }
+
+    fn system_register(&mut self, access: SysRegAccess) -> Step {
+        let SysRegAccess { id, rt, is_read } = access;
+        match (sysreg::classify(id), is_read) {
+            (SysReg::Fixed(value), true) => self.frame.set(rt, value),
+            (SysReg::Fixed(_), false) => {}
+            (SysReg::Id(id), true) => self.frame.set(rt, self.machine.ids.get(id)),
+            (SysReg::SendSgi, false) => self.send_sgi(rt),
+            (SysReg::Id(_), false) | (SysReg::SendSgi, true) | (SysReg::Undefined, _) => {
+                return self.undefined();
+            }
+        }
+        self.frame.skip();
+        self.count(ExitKind::SysReg)
+    }
+
+    fn send_sgi(&mut self, rt: usize) {
+        let (id, value) = (self.id, self.frame.get(rt));
+        let gic = &self.machine.gic;
+        self.interrupts.is_stale |= gic.change_as(id, |state| state.write_sgi(id, value));
+    }
+
+    /// Answers a firmware call.
+    fn call(&mut self) -> Step {
+        let registers = [0, 1, 2, 3].map(|reg| self.frame.get(reg));
+        let siblings = Siblings {
+            machine: &self.machine,
+            own: self.id,
+        };
+        match psci::answer(registers, &siblings) {
+            Action::Answer(value) => {
+                self.frame.set(0, value);
+                self.count(ExitKind::Firmware)
+            }
+            Action::AnswerFour(values) => {
+                for (reg, value) in values.into_iter().enumerate() {
+                    self.frame.set(reg, value);
+                }
+                self.count(ExitKind::Firmware)
+            }
+            Action::CpuOn {
+                affinity,
+                entry,
+                context,
+            } => Step::Leave(Exit::CpuUp {
+                target_cpu: affinity,
+                entry_point: GuestPhysAddr::from_usize(entry as usize),
+                arg: context,
+            }),
+            Action::CpuOff => Step::Leave(Exit::CpuDown { state: 0 }),
+            Action::Standby => {
+                self.frame.set(0, psci::SUCCESS);
+                self.wait()
+            }
+            Action::PowerDown { entry, context } => self.power_down(entry, context),
+            Action::System(request) => Step::Leave(Exit::SystemDown { request }),
+            Action::Hypercall(nr) => Step::Leave(Exit::Hypercall {
+                nr,
+                args: [1, 2, 3, 4, 5, 6].map(|reg| self.frame.get(reg)),
+            }),
+        }
+    }
+
+    /// Loses all registers, waits for an interrupt and goes on at `entry`.
+    fn power_down(&mut self, entry: u64, context: u64) -> Step {
+        let entry = GuestPhysAddr::from_usize(entry as usize);
+        if !self.machine.ram.contains(entry, 4) {
+            self.frame.set(0, psci::INVALID_ADDRESS);
+            return self.count(ExitKind::Firmware);
+        }
+        let step = self.wait();
+        self.restart_at(entry, context);
+        step
+    }
+
+    fn data_abort(&mut self, abort: DataAbort) -> Step {
+        self.access_pc = self.frame.pc;
+        match abort.detail {
+            AbortDetail::Register(register) => {
+                self.frame.skip();
+                self.access(abort.address, abort.is_write, register)
+            }
+            AbortDetail::CacheMaintenance => {
+                self.frame.skip();
+                Step::Resume
+            }
+            AbortDetail::Instruction => self.begin_transfer(abort),
+            AbortDetail::Refused => self.refuse(),
+        }
+    }
+
+    fn refuse(&mut self) -> Step {
+        self.throw(Exception::DataAbort, self.access_far);
+        self.count(ExitKind::PageFault)
+    }
+
+    /// Accesses one register of the machine.
+    fn access(&mut self, addr: GuestPhysAddr, is_write: bool, register: RegisterAccess) -> Step {
+        if let Some(at) = self.machine.gic.frame_at(addr) {
+            return match is_write {
+                true => self.write_gic(at, register),
+                false => self.read_gic(at, register),
+            };
+        }
+        let RegisterAccess {
+            width,
+            reg,
+            reg_width,
+            is_signed,
+        } = register;
+        Step::Leave(match is_write {
+            true => Exit::MmioWrite {
+                addr,
+                width,
+                data: self.get_gpr(reg) & width_mask(width),
+            },
+            false => Exit::MmioRead {
+                addr,
+                width,
+                reg,
+                reg_width,
+                signed_ext: is_signed,
+            },
+        })
+    }
+
+    fn read_gic(&mut self, at: (crate::irqchip::Frame, u64), register: RegisterAccess) -> Step {
+        self.give_up_lists();
+        let (id, width) = (self.id, register.width);
+        let mut value = 0;
+        let gic = &self.machine.gic;
+        self.interrupts.is_stale |= gic.change_as(id, |state| value = state.read(id, at, width));
+        self.frame.set(register.reg, value & width_mask(width));
+        self.count(ExitKind::Mmio)
+    }
+
+    fn write_gic(&mut self, at: (crate::irqchip::Frame, u64), register: RegisterAccess) -> Step {
+        self.give_up_lists();
+        let value = self.get_gpr(register.reg) & width_mask(register.width);
+        let (id, data) = (self.id, (register.width, value));
+        let gic = &self.machine.gic;
+        self.interrupts.is_stale |= gic.change_as(id, |state| state.write(id, at, data));
+        self.count(ExitKind::Mmio)
+    }
+
+    /// Looks at the instruction of an access that the syndrome does not describe.
+    fn begin_transfer(&mut self, abort: DataAbort) -> Step {
+        let Some(access) = self.instruction().and_then(insn::decode) else {
+            return self.refuse();
+        };
+        let is_first = access
+            .address
+            .is_none_or(|at| self.base(at).wrapping_add_signed(at.offset) == self.access_far);
+        if !is_first || access.is_store != abort.is_write {
+            return self.refuse();
+        }
+        self.transfer = Some(Transfer {
+            access,
+            next: 0,
+            address: abort.address,
+        });
+        Step::Resume
+    }
+
+    /// Reads the instruction at the program counter, if it is in RAM.
+    fn instruction(&self) -> Option<u32> {
+        let pc = self.frame.pc;
+        let par = LocalRegisterCopy::<u64, PAR::Register>::new(translate_read(pc));
+        if par.is_set(PAR::F) {
+            return None;
+        }
+        let address = par.read(PAR::PA) << 12 | pc & 0xfff;
+        let mut bytes = [0; 4];
+        let address = GuestPhysAddr::from_usize(address as usize);
+        self.machine.ram.read(address, &mut bytes).ok()?;
+        Some(u32::from_le_bytes(bytes))
+    }
+
+    /// Does the next access of a transfer, or ends it.
+    pub(crate) fn next_element(&mut self) -> Step {
+        while let Some(transfer) = &mut self.transfer {
+            let access = transfer.access;
+            let Some(element) = access.element(transfer.next) else {
+                self.end_transfer();
+                break;
+            };
+            transfer.next = transfer.next.saturating_add(1);
+            let start = transfer.address.as_usize();
+            let address = start.wrapping_add(element.offset as usize);
+            let register = RegisterAccess {
+                width: access.width,
+                reg: element.reg,
+                reg_width: access.reg_width,
+                is_signed: access.is_signed,
+            };
+            let address = GuestPhysAddr::from_usize(address);
+            if let Step::Leave(exit) = self.access(address, access.is_store, register) {
+                return Step::Leave(exit);
+            }
+        }
+        Step::Resume
+    }
+
+    fn end_transfer(&mut self) {
+        let Some(transfer) = self.transfer.take() else {
+            return;
+        };
+        self.frame.skip();
+        if let Some(write_back) = transfer.access.write_back {
+            let value = self.base(write_back).wrapping_add_signed(write_back.offset);
+            self.set_base(write_back, value);
+        }
+    }
+
+    fn base(&self, at: WriteBack) -> u64 {
+        match at.base {
+            31 if self.uses_own_stack() => SP_EL1.get(),
+            31 => SP_EL0.get(),
+            reg => self.frame.get(reg),
+        }
+    }
+
+    fn set_base(&mut self, at: WriteBack, value: u64) {
+        use tock_registers::interfaces::Writeable;
+        match at.base {
+            31 if self.uses_own_stack() => SP_EL1.set(value),
+            31 => SP_EL0.set(value),
+            reg => self.frame.set(reg, value),
+        }
+    }
+
+    /// Tells whether the guest's stack pointer is EL1's own.
+    fn uses_own_stack(&self) -> bool {
+        let pstate = LocalRegisterCopy::<u64, SPSR::Register>::new(self.frame.pstate);
+        pstate.matches_all(SPSR::M::El1h)
+    }
+}
+
+/// Returns the bits of a value of this width.
+fn width_mask(width: AccessWidth) -> u64 {
+    let bits = (width.size() as u32).saturating_mul(8);
+    u64::MAX.wrapping_shr(64_u32.saturating_sub(bits))
+}
+
+/// Returns what CPU_ON answers.
+pub(crate) fn cpu_on_status(status: CpuUpStatus) -> u64 {
+    match status {
+        CpuUpStatus::Started => psci::SUCCESS,
+        CpuUpStatus::NoSuchCpu => psci::INVALID_PARAMETERS,
+        CpuUpStatus::AlreadyOn => psci::ALREADY_ON,
+        CpuUpStatus::Pending => psci::ON_PENDING,
+        CpuUpStatus::BadEntry => psci::INVALID_ADDRESS,
+    }
+}

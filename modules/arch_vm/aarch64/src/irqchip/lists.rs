@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! Between the controller's state and the list registers: a function of values.
+//!
+//! [`fill`] gives the most urgent interrupts of a vCPU to its list registers,
+//! [`fold`] takes back what the guest made of them. Between the two the guest
+//! acknowledges and ends interrupts without an exit. What is active goes first,
+//! because the guest can end only what is listed. A level-sensitive interrupt
+//! asks for a maintenance interrupt at its end, so that a line which is still
+//! high is noticed; one that is linked to the hardware does not need to.
+//!
+//! Spec: Arm GIC Architecture Specification, "Virtual interrupt handling and
+//! prioritization", ICH_LR<n>_EL2.
+
+use tock_registers::{LocalRegisterCopy, fields::FieldValue};
+
+use super::{
+    bank::mask,
+    state::{Candidate, State},
+};
+use crate::regs::{LIST_REGISTERS_MAX, LR};
+
+type ListRegister = LocalRegisterCopy<u64, LR::Register>;
+
+/// Whether everything found a list register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// Nothing waits outside.
+    All,
+    /// Something does: a maintenance interrupt must tell when there is room.
+    Overflow,
+}
+
+/// Gives interrupts to empty list registers.
+pub(crate) fn fill(state: &mut State, cpu: usize, lists: &mut [u64]) -> Filled {
+    let mut chosen = Chosen::new(lists.len());
+    chosen.add_all(state.active(cpu).map(|active| Candidate {
+        priority: 0,
+        ..active
+    }));
+    chosen.add_all(state.candidates(cpu));
+    for (list, candidate) in lists.iter_mut().zip(chosen.iter()) {
+        *list = give(state, cpu, candidate.intid);
+    }
+    chosen.filled
+}
+
+/// The most urgent candidates, sorted, in bounded room.
+struct Chosen {
+    best: [Candidate; LIST_REGISTERS_MAX],
+    len: usize,
+    room: usize,
+    filled: Filled,
+}
+
+impl Chosen {
+    fn new(room: usize) -> Self {
+        let none = Candidate {
+            priority: u8::MAX,
+            intid: u32::MAX,
+        };
+        Self {
+            best: [none; LIST_REGISTERS_MAX],
+            len: 0,
+            room: room.min(LIST_REGISTERS_MAX),
+            filled: Filled::All,
+        }
+    }
+
+    fn add_all(&mut self, candidates: impl Iterator<Item = Candidate>) {
+        candidates.for_each(|candidate| self.add(candidate));
+    }
+
+    fn add(&mut self, candidate: Candidate) {
+        let known = self.best.get(..self.len).unwrap_or_default();
+        if known.iter().any(|other| other.intid == candidate.intid) {
+            return;
+        }
+        let at = known.partition_point(|other| *other <= candidate);
+        if self.len == self.room {
+            self.filled = Filled::Overflow;
+        } else {
+            self.len = self.len.saturating_add(1);
+        }
+        if let Some(tail) = self.best.get_mut(at..self.len)
+            && !tail.is_empty()
+        {
+            tail.rotate_right(1);
+            if let Some(slot) = tail.first_mut() {
+                *slot = candidate;
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Candidate> + '_ {
+        self.best.iter().take(self.len).copied()
+    }
+}
+
+/// Hands one interrupt over and returns its list register.
+fn give(state: &mut State, cpu: usize, intid: u32) -> u64 {
+    let Some((bank, bit)) = state.bank_mut(cpu, intid) else {
+        return 0;
+    };
+    let mask = mask(bit);
+    let is_level = bank.edge & mask == 0;
+    let is_active = bank.active & mask != 0;
+    let is_linked = bank.linked & mask != 0;
+    // A level that is high during the service is no second interrupt.
+    let is_pending = bank.pending() & mask != 0 && !(is_active && is_level);
+    if is_pending {
+        bank.latch &= !mask;
+    }
+    bank.listed |= mask;
+    let mut list = ListRegister::new(0);
+    list.modify(
+        LR::VINTID.val(intid.into())
+            + LR::PRIORITY.val(bank.priority_of(bit).into())
+            + flag(LR::GROUP::SET, bank.group1 & mask != 0)
+            + flag(LR::PENDING::SET, is_pending)
+            + flag(LR::ACTIVE::SET, is_active),
+    );
+    if is_linked {
+        list.modify(LR::HW::SET + LR::PINTID.val(intid.into()));
+    } else if is_level {
+        list.modify(LR::EOI::SET);
+    }
+    list.get()
+}
+
+fn flag(set: FieldValue<u64, LR::Register>, is_set: bool) -> FieldValue<u64, LR::Register> {
+    match is_set {
+        true => set,
+        false => FieldValue::<u64, LR::Register>::new(0, 0, 0),
+    }
+}
+
+/// Takes interrupts back from list registers and leaves these empty.
+pub(crate) fn fold(state: &mut State, cpu: usize, lists: &mut [u64]) {
+    for list in lists {
+        take(state, cpu, ListRegister::new(core::mem::take(list)));
+    }
+}
+
+fn take(state: &mut State, cpu: usize, list: ListRegister) {
+    let intid = list.read(LR::VINTID) as u32;
+    let Some((bank, bit)) = state.bank_mut(cpu, intid) else {
+        return;
+    };
+    let mask = mask(bit);
+    if list.get() == 0 || bank.listed & mask == 0 {
+        return;
+    }
+    let is_pending = list.is_set(LR::PENDING);
+    let is_active = list.is_set(LR::ACTIVE);
+    bank.listed &= !mask;
+    bank.active &= !mask;
+    if is_active {
+        bank.active |= mask;
+    }
+    if is_pending && bank.edge & mask != 0 {
+        bank.latch |= mask;
+    }
+    if !is_pending && !is_active {
+        // The guest's end of it was the hardware's, too, which says when the
+        // line is high again.
+        state.end_linked(cpu, intid);
+    }
+    state.forget_senders(cpu, intid, is_pending);
+}
+
+impl State {
+    /// Forgets who sent an SGI that was taken.
+    fn forget_senders(&mut self, cpu: usize, intid: u32, is_pending: bool) {
+        let private = self.privates.get_mut(cpu);
+        let senders = private.and_then(|private| private.senders.get_mut(intid as usize));
+        if let Some(senders) = senders.filter(|_| !is_pending) {
+            *senders = 0;
+        }
+    }
+
+    /// Ends `count` active interrupts that were in no list register.
+    pub(crate) fn end_unlisted(&mut self, cpu: usize, count: u64) {
+        for _ in 0..count {
+            let Some(urgent) = self.active(cpu).min() else {
+                return;
+            };
+            if let Some((bank, bit)) = self.bank_mut(cpu, urgent.intid) {
+                bank.active &= !mask(bit);
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! The guest's interrupt controller.
+//!
+//! [`Gic`] is the controller of one VM behind its lock, which devices, vCPUs and
+//! the hypervisor share. Preemption is off while the lock is held, because vCPUs
+//! take it with interrupts closed. After each change the vCPUs it concerns are
+//! told by [`Request::Event`]; the one that made it looks by itself.
+
+mod bank;
+mod cpu_interface;
+mod distributor;
+mod lists;
+mod redistributor;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use alloc::{sync::Arc, vec::Vec};
+
+use axdevice::IrqSink;
+use axvm::{AccessWidth, AxVCpuHal, GuestPhysAddr, Request, VCpuControl, VCpuId};
+use spin::Mutex;
+use tock_registers::LocalRegisterCopy;
+
+pub(crate) use distributor::Write;
+pub(crate) use lists::{Filled, fill, fold};
+pub use state::Version;
+pub(crate) use state::{State, VCPUS_MAX};
+
+use crate::regs::SGI;
+
+/// The virtual timer's interrupt.
+pub(crate) const VIRTUAL_TIMER: u32 = 27;
+/// The physical timer's interrupt.
+pub(crate) const PHYSICAL_TIMER: u32 = 30;
+
+/// The most vCPUs that GICv2 can name.
+pub(crate) const VCPUS_MAX_V2: usize = 8;
+
+/// Returns the affinity of a vCPU, as MPIDR_EL1 has it: clusters of sixteen.
+pub(crate) const fn affinity_of_vcpu(vcpu: usize) -> u64 {
+    let vcpu = vcpu as u64;
+    vcpu & 15 | vcpu >> 4 << 8
+}
+
+/// Returns the vCPU of an affinity.
+pub(crate) fn vcpu_of_affinity(affinity: u64) -> Option<usize> {
+    let cluster = affinity >> 8;
+    let cpu = affinity & 0xff;
+    (cpu < 16 && cluster < 16).then_some((cluster << 4 | cpu) as usize)
+}
+
+/// Which registers an address belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    Distributor,
+    Redistributor(usize),
+    CpuInterface,
+}
+
+/// One machine's interrupt controller.
+pub(crate) struct Gic<H: AxVCpuHal> {
+    hal: H,
+    version: Version,
+    state: Mutex<State>,
+    controls: Vec<Arc<VCpuControl<H>>>,
+}
+
+impl<H: AxVCpuHal> Gic<H> {
+    /// Makes a controller after reset for these vCPUs.
+    pub(crate) fn new(hal: &H, version: Version, controls: &[Arc<VCpuControl<H>>]) -> Self {
+        Self {
+            hal: hal.clone(),
+            version,
+            state: Mutex::new(State::new(version, controls.len())),
+            controls: controls.to_vec(),
+        }
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Changes the state as somebody who is no vCPU in its `run`.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
+        self.hal.without_preemption(|| {
+            let attention = self.with_state(change);
+            self.tell(attention);
+        });
+    }
+
+    /// Changes the state as vCPU `own`, with preemption off, and tells whether
+    /// that vCPU has to look at its interrupts.
+    pub(crate) fn change_as(&self, own: VCpuId, change: impl FnOnce(&mut State)) -> bool {
+        let attention = self.with_state(change);
+        let bit = 1_u64.wrapping_shl(own as u32);
+        if attention & !bit != 0 {
+            self.tell(attention & !bit);
+        }
+        attention & bit != 0
+    }
+
+    /// Looks at the state with preemption off.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+        look(&mut self.state.lock())
+    }
+
+    fn with_state(&self, change: impl FnOnce(&mut State)) -> u64 {
+        let mut state = self.state.lock();
+        change(&mut state);
+        core::mem::take(&mut state.attention)
+    }
+
+    fn tell(&self, attention: u64) {
+        for control in &self.controls {
+            if attention.wrapping_shr(control.id() as u32) & 1 == 1 {
+                control.request(Request::Event);
+            }
+        }
+    }
+
+    /// Returns the registers at an address, and the offset there.
+    pub(crate) fn frame_at(&self, address: GuestPhysAddr) -> Option<(Frame, u64)> {
+        frame_at(self.version, self.controls.len(), address)
+    }
+}
+
+const DISTRIBUTOR: u64 = 0x0800_0000;
+const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
+const CPU_INTERFACE: u64 = 0x0801_0000;
+const CPU_INTERFACE_BYTES: u64 = 0x2000;
+const REDISTRIBUTORS: u64 = 0x080a_0000;
+
+/// The frames of the interrupt controller, as the device tree states them.
+pub(crate) fn regions(version: Version) -> [(u64, u64); 2] {
+    match version {
+        Version::V2 => [(DISTRIBUTOR, DISTRIBUTOR_BYTES), (CPU_INTERFACE, 0x1_0000)],
+        Version::V3 => [
+            (DISTRIBUTOR, DISTRIBUTOR_BYTES),
+            (REDISTRIBUTORS, 0xf6_0000),
+        ],
+    }
+}
+
+fn frame_at(version: Version, vcpus: usize, address: GuestPhysAddr) -> Option<(Frame, u64)> {
+    let address = address.as_usize() as u64;
+    let offset = address.checked_sub(DISTRIBUTOR)?;
+    if offset < DISTRIBUTOR_BYTES {
+        return Some((Frame::Distributor, offset));
+    }
+    match version {
+        Version::V2 => {
+            let offset = address.checked_sub(CPU_INTERFACE)?;
+            (offset < CPU_INTERFACE_BYTES).then_some((Frame::CpuInterface, offset))
+        }
+        Version::V3 => {
+            let offset = address.checked_sub(REDISTRIBUTORS)?;
+            let vcpu = (offset / redistributor::BYTES) as usize;
+            let offset = offset % redistributor::BYTES;
+            (vcpu < vcpus).then_some((Frame::Redistributor(vcpu), offset))
+        }
+    }
+}
+
+impl State {
+    /// Reads registers as vCPU `own`.
+    pub(crate) fn read(&mut self, own: VCpuId, at: (Frame, u64), width: AccessWidth) -> u64 {
+        match at {
+            (Frame::Distributor, offset) => self.read_distributor(own, offset, width),
+            (Frame::Redistributor(vcpu), offset) => self.read_redistributor(vcpu, offset, width),
+            (Frame::CpuInterface, offset) => self.read_cpu_interface(own, offset),
+        }
+    }
+
+    /// Writes registers as vCPU `own`.
+    pub(crate) fn write(&mut self, own: VCpuId, at: (Frame, u64), data: (AccessWidth, u64)) {
+        let (width, value) = data;
+        let access = Write {
+            offset: at.1,
+            width,
+            value: value as u32,
+        };
+        match at.0 {
+            Frame::Distributor => self.write_distributor(own, access, (value >> 32) as u32),
+            Frame::Redistributor(vcpu) => self.write_redistributor(vcpu, access),
+            Frame::CpuInterface => self.write_cpu_interface(own, at.1, value as u32),
+        }
+    }
+
+    /// Sends what vCPU `own` wrote to ICC_SGI1R_EL1.
+    pub(crate) fn write_sgi(&mut self, own: VCpuId, value: u64) {
+        let sgi = LocalRegisterCopy::<u64, SGI::Register>::new(value);
+        let intid = sgi.read(SGI::INTID) as u32;
+        let cluster = sgi.read(SGI::AFF3) << 24 | sgi.read(SGI::AFF2) << 8 | sgi.read(SGI::AFF1);
+        for to in 0..self.privates.len() {
+            let affinity = affinity_of_vcpu(to);
+            let is_target = if sgi.is_set(SGI::IRM) {
+                to != own
+            } else {
+                let bit = sgi
+                    .read(SGI::TARGET_LIST)
+                    .wrapping_shr(affinity as u32 & 15)
+                    & 1;
+                affinity >> 8 == cluster && sgi.read(SGI::RANGE) == 0 && bit == 1
+            };
+            if is_target {
+                self.send_sgi(own, to, intid);
+            }
+        }
+    }
+}
+
+impl<H: AxVCpuHal> IrqSink for Gic<H> {
+    fn set_level(&self, irq: u32, level: bool) {
+        self.change(|state| state.set_line(irq, level));
+    }
+}

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! PSCI and the calls of the SMC Calling Convention, as one table.
+//!
+//! A guest's HVC or SMC ends here; nothing goes on to the real firmware. Each
+//! call is a row of [`CALLS`]; what it answers is a function of its arguments
+//! and of which vCPUs are on. Actions that end outside the architecture are
+//! carried out by `vcpu`.
+//!
+//! Spec: Arm PSCI (DEN 0022) 1.1, SMC Calling Convention (DEN 0028) 1.1.
+
+use axdevice::PowerRequest;
+use axvm::CpuPower;
+
+/// What the other vCPUs are doing, by affinity.
+pub(crate) trait Cpus {
+    /// Returns whether the vCPU of an affinity is on, if there is one.
+    fn power_of(&self, affinity: u64) -> Option<CpuPower>;
+    /// Tells whether all but the caller are off.
+    fn others_are_off(&self) -> bool;
+}
+
+/// A call's arguments, cut to 32 bits if it is of that convention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Args(pub(crate) [u64; 3]);
+
+/// What follows of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// x0 becomes this.
+    Answer(u64),
+    /// x0 to x3 become these.
+    AnswerFour([u64; 4]),
+    /// Another vCPU starts.
+    CpuOn {
+        affinity: u64,
+        entry: u64,
+        context: u64,
+    },
+    /// The caller is off.
+    CpuOff,
+    /// The caller waits for an interrupt and continues behind the call.
+    Standby,
+    /// The caller waits for an interrupt and continues at `entry`.
+    PowerDown { entry: u64, context: u64 },
+    /// The machine ends or starts again.
+    System(PowerRequest),
+    /// A call of AxHive's own.
+    Hypercall(u64),
+}
+
+/// The outcomes that PSCI defines, as signed numbers in x0.
+pub(crate) const SUCCESS: u64 = 0;
+pub(crate) const NOT_SUPPORTED: u64 = -1_i64 as u64;
+pub(crate) const INVALID_PARAMETERS: u64 = -2_i64 as u64;
+pub(crate) const DENIED: u64 = -3_i64 as u64;
+pub(crate) const ALREADY_ON: u64 = -4_i64 as u64;
+pub(crate) const ON_PENDING: u64 = -5_i64 as u64;
+pub(crate) const INVALID_ADDRESS: u64 = -9_i64 as u64;
+
+const PSCI_1_1: u64 = 1 << 16 | 1;
+const SMCCC_1_1: u64 = 1 << 16 | 1;
+const AFFINITY_ON: u64 = 0;
+const AFFINITY_OFF: u64 = 1;
+const AFFINITY_PENDING: u64 = 2;
+/// There is no trusted OS that would have to migrate.
+const NO_MIGRATION: u64 = 2;
+const STATE_POWER_DOWN: u64 = 1 << 16;
+/// The bits of a power state in its original format.
+const STATE_BITS: u64 = 0x0301_ffff;
+const RESET2_VENDOR: u64 = 1 << 31;
+
+/// The bit that tells the 64-bit convention in a function's number.
+const IS_64_BIT: u32 = 1 << 30;
+const HYPERCALLS: u32 = 0xc600_0000;
+const HYPERCALL_UID: u32 = 0x8600_ff01;
+/// Who we are, to those that ask a hypervisor's UID: "AxHive" and zeros.
+const UID: [u64; 4] = [0x6948_7841, 0x0000_6576, 0x0000_0000, 0x0000_0001];
+
+/// Which conventions a call may be made by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Convention {
+    Only32,
+    Both,
+}
+
+/// One call.
+struct Call {
+    /// Its 32-bit number.
+    function: u32,
+    convention: Convention,
+    answer: fn(&Args, &dyn Cpus) -> Action,
+}
+
+const fn call(
+    function: u32,
+    convention: Convention,
+    answer: fn(&Args, &dyn Cpus) -> Action,
+) -> Call {
+    Call {
+        function,
+        convention,
+        answer,
+    }
+}
+
+const PSCI_FEATURES: u32 = 0x8400_000a;
+const SMCCC_VERSION: u32 = 0x8000_0000;
+
+/// Every call that is answered.
+const CALLS: &[Call] = &[
+    call(0x8400_0000, Convention::Only32, |_, _| {
+        Action::Answer(PSCI_1_1)
+    }),
+    call(0x8400_0001, Convention::Both, suspend),
+    call(0x8400_0002, Convention::Only32, |_, _| Action::CpuOff),
+    call(0x8400_0003, Convention::Both, cpu_on),
+    call(0x8400_0004, Convention::Both, affinity_info),
+    call(0x8400_0006, Convention::Only32, |_, _| {
+        Action::Answer(NO_MIGRATION)
+    }),
+    call(0x8400_0008, Convention::Only32, |_, _| {
+        Action::System(PowerRequest::Off)
+    }),
+    call(0x8400_0009, Convention::Only32, |_, _| {
+        Action::System(PowerRequest::Reset)
+    }),
+    call(PSCI_FEATURES, Convention::Only32, psci_features),
+    call(0x8400_000e, Convention::Both, system_suspend),
+    call(0x8400_0012, Convention::Both, system_reset2),
+    call(SMCCC_VERSION, Convention::Only32, |_, _| {
+        Action::Answer(SMCCC_1_1)
+    }),
+    call(0x8000_0001, Convention::Only32, arch_features),
+    call(HYPERCALL_UID, Convention::Only32, |_, _| {
+        Action::AnswerFour(UID)
+    }),
+];
+
+/// Decides what follows of a call with these x0 to x3.
+pub(crate) fn answer(registers: [u64; 4], cpus: &dyn Cpus) -> Action {
+    let [function, x1, x2, x3] = registers;
+    let function = function as u32;
+    if function & !0xff == HYPERCALLS {
+        return Action::Hypercall(u64::from(function & 0xff));
+    }
+    let Some(found) = find(function) else {
+        return Action::Answer(NOT_SUPPORTED);
+    };
+    let args = match function & IS_64_BIT {
+        0 => Args([x1, x2, x3].map(|arg| arg & 0xffff_ffff)),
+        _ => Args([x1, x2, x3]),
+    };
+    (found.answer)(&args, cpus)
+}
+
+fn find(function: u32) -> Option<&'static Call> {
+    let is_64_bit = function & IS_64_BIT != 0;
+    CALLS.iter().find(|call| {
+        call.function == function & !IS_64_BIT
+            && (!is_64_bit || call.convention == Convention::Both)
+    })
+}
+
+fn cpu_on(args: &Args, cpus: &dyn Cpus) -> Action {
+    let Args([affinity, entry, context]) = *args;
+    match cpus.power_of(affinity) {
+        None => Action::Answer(INVALID_PARAMETERS),
+        Some(CpuPower::On) => Action::Answer(ALREADY_ON),
+        Some(CpuPower::Starting) => Action::Answer(ON_PENDING),
+        Some(CpuPower::Off) => Action::CpuOn {
+            affinity,
+            entry,
+            context,
+        },
+    }
+}
+
+fn affinity_info(args: &Args, cpus: &dyn Cpus) -> Action {
+    let Args([affinity, level, _]) = *args;
+    // Since PSCI 1.0 only the lowest level has to be supported.
+    if level != 0 {
+        return Action::Answer(INVALID_PARAMETERS);
+    }
+    Action::Answer(match cpus.power_of(affinity) {
+        None => INVALID_PARAMETERS,
+        Some(CpuPower::On) => AFFINITY_ON,
+        Some(CpuPower::Off) => AFFINITY_OFF,
+        Some(CpuPower::Starting) => AFFINITY_PENDING,
+    })
+}
+
+fn suspend(args: &Args, _: &dyn Cpus) -> Action {
+    let Args([state, entry, context]) = *args;
+    if state & !STATE_BITS != 0 {
+        return Action::Answer(INVALID_PARAMETERS);
+    }
+    match state & STATE_POWER_DOWN {
+        0 => Action::Standby,
+        _ => Action::PowerDown { entry, context },
+    }
+}
+
+fn system_suspend(args: &Args, cpus: &dyn Cpus) -> Action {
+    let Args([entry, context, _]) = *args;
+    match cpus.others_are_off() {
+        true => Action::PowerDown { entry, context },
+        false => Action::Answer(DENIED),
+    }
+}
+
+fn system_reset2(args: &Args, _: &dyn Cpus) -> Action {
+    let Args([kind, ..]) = *args;
+    match kind {
+        0 => Action::System(PowerRequest::Reset),
+        vendor if vendor & RESET2_VENDOR != 0 => Action::Answer(NOT_SUPPORTED),
+        _ => Action::Answer(INVALID_PARAMETERS),
+    }
+}
+
+fn psci_features(args: &Args, _: &dyn Cpus) -> Action {
+    let Args([function, ..]) = *args;
+    let function = function as u32;
+    let is_ours = function == SMCCC_VERSION || function & 0xbf00_0000 == 0x8400_0000;
+    Action::Answer(match find(function) {
+        Some(_) if is_ours => SUCCESS,
+        _ => NOT_SUPPORTED,
+    })
+}
+
+/// No workaround is claimed: the guest uses what it does without firmware.
+fn arch_features(args: &Args, _: &dyn Cpus) -> Action {
+    let Args([function, ..]) = *args;
+    let function = function as u32;
+    let is_ours = function & 0xff00_0000 == 0x8000_0000;
+    Action::Answer(match find(function) {
+        Some(_) if is_ours => SUCCESS,
+        _ => NOT_SUPPORTED,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A machine with vCPU 0 on, 1 off and 2 starting.
+    struct Three;
+
+    impl Cpus for Three {
+        fn power_of(&self, affinity: u64) -> Option<CpuPower> {
+            let powers = [CpuPower::On, CpuPower::Off, CpuPower::Starting];
+            powers.get(affinity as usize).copied()
+        }
+
+        fn others_are_off(&self) -> bool {
+            false
+        }
+    }
+
+    fn ask(function: u64, args: [u64; 3]) -> Action {
+        answer([function, args[0], args[1], args[2]], &Three)
+    }
+
+    #[test]
+    fn versions_are_1_1() {
+        assert_eq!(ask(0x8400_0000, [0; 3]), Action::Answer(0x1_0001));
+        assert_eq!(ask(0x8000_0000, [0; 3]), Action::Answer(0x1_0001));
+        // VERSION has no 64-bit form.
+        assert_eq!(ask(0xc400_0000, [0; 3]), Action::Answer(NOT_SUPPORTED));
+    }
+
+    #[test]
+    fn the_mandatory_calls_of_psci_1_1_are_features() {
+        for function in [
+            0x8400_0000_u64,
+            0x8400_0001,
+            0xc400_0001,
+            0x8400_0002,
+            0x8400_0003,
+            0xc400_0003,
+            0x8400_0004,
+            0xc400_0004,
+            0x8400_0006,
+            0x8400_0008,
+            0x8400_0009,
+            0x8400_000a,
+            0x8400_000e,
+            0xc400_000e,
+            0x8400_0012,
+            0xc400_0012,
+            0x8000_0000,
+        ] {
+            let found = ask(0x8400_000a, [function, 0, 0]);
+            assert_eq!(found, Action::Answer(SUCCESS), "{function:#x}");
+        }
+        for function in [0x8400_0005_u64, 0x8400_0007, 0xc400_0008, 0x8600_ff01] {
+            let found = ask(0x8400_000a, [function, 0, 0]);
+            assert_eq!(found, Action::Answer(NOT_SUPPORTED), "{function:#x}");
+        }
+    }
+
+    #[test]
+    fn cpu_on_says_what_the_target_is_doing() {
+        let on = |affinity| ask(0xc400_0003, [affinity, 0x4000_0000, 7]);
+        assert_eq!(on(0), Action::Answer(ALREADY_ON));
+        assert_eq!(on(2), Action::Answer(ON_PENDING));
+        assert_eq!(on(3), Action::Answer(INVALID_PARAMETERS));
+        let started = Action::CpuOn {
+            affinity: 1,
+            entry: 0x4000_0000,
+            context: 7,
+        };
+        assert_eq!(on(1), started);
+    }
+
+    #[test]
+    fn the_32_bit_convention_ignores_upper_halves() {
+        let info = ask(0x8400_0004, [0xdead_0000_0000_0001, 1 << 32, 0]);
+        assert_eq!(info, Action::Answer(AFFINITY_OFF));
+        let info = ask(0xc400_0004, [0xdead_0000_0000_0001, 0, 0]);
+        assert_eq!(info, Action::Answer(INVALID_PARAMETERS));
+    }
+
+    #[test]
+    fn a_suspend_stands_by_or_powers_down() {
+        assert_eq!(ask(0xc400_0001, [0, 1, 2]), Action::Standby);
+        let down = Action::PowerDown {
+            entry: 1,
+            context: 2,
+        };
+        assert_eq!(ask(0xc400_0001, [1 << 16, 1, 2]), down);
+        assert_eq!(
+            ask(0xc400_0001, [1 << 30, 1, 2]),
+            Action::Answer(INVALID_PARAMETERS)
+        );
+        assert_eq!(ask(0xc400_000e, [1, 2, 0]), Action::Answer(DENIED));
+    }
+
+    #[test]
+    fn the_system_ends_and_starts_again() {
+        assert_eq!(ask(0x8400_0008, [0; 3]), Action::System(PowerRequest::Off));
+        assert_eq!(
+            ask(0x8400_0009, [0; 3]),
+            Action::System(PowerRequest::Reset)
+        );
+        assert_eq!(
+            ask(0xc400_0012, [0; 3]),
+            Action::System(PowerRequest::Reset)
+        );
+        assert_eq!(
+            ask(0xc400_0012, [1, 0, 0]),
+            Action::Answer(INVALID_PARAMETERS)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_call_has_an_answer(registers: [u64; 4]) {
+            answer(registers, &Three);
+        }
+    }
+}
