@@ -42,10 +42,8 @@ static PER_CPU: SpinNoPreempt<Vec<arch::PerCpu>> = SpinNoPreempt::new(Vec::new()
 #[expect(unsafe_code, reason = "ArceOS calls the application by this name")]
 #[unsafe(no_mangle)]
 extern "C" fn main() {
-    // ArceOS does this for the other CPUs only; without it an IPI to this one panics.
-    axipi::init();
     host::init_memory();
-    host::init_timer();
+    host::init_interrupts();
     greet();
     if let Err(error) = arch::PerCpu::describe_machine(host::device_tree()) {
         say(format_args!("the machine's description: {error}"));

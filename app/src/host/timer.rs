@@ -4,7 +4,8 @@
 //! ArceOS looks at its timers once a tick, which is far too coarse for a guest
 //! that sleeps until its own timer. This handler takes the timer interrupt over:
 //! it wakes whoever's deadline has come, hands ArceOS its tick when that is due,
-//! and programs the earlier of the two.
+//! and programs the earlier of the two. Interrupts between CPUs have no work of
+//! their own: they make a CPU leave its guest or its sleep, and look.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -45,10 +46,12 @@ fn this_timer() -> Option<&'static CpuTimer> {
     TIMERS.get(this_cpu_id())
 }
 
-/// Takes the timer interrupt over from ArceOS's runtime; once is enough for all CPUs.
+/// Takes both interrupts over from ArceOS's runtime; once is enough for all CPUs.
 pub fn init() {
     irq::unregister(time::irq_num());
     irq::register(time::irq_num(), on_interrupt);
+    irq::unregister(irq::IPI_IRQ);
+    irq::register(irq::IPI_IRQ, || {});
 }
 
 /// Wakes the thread at `at_ns`, unless it is forgotten before.
