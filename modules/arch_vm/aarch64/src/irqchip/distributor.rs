@@ -266,8 +266,16 @@ impl State {
     }
 
     fn control(&self) -> u32 {
-        let group0 = if self.enables.group0 { ENABLE_GROUP_0 } else { 0 };
-        let group1 = if self.enables.group1 { ENABLE_GROUP_1 } else { 0 };
+        let group0 = if self.enables.group0 {
+            ENABLE_GROUP_0
+        } else {
+            0
+        };
+        let group1 = if self.enables.group1 {
+            ENABLE_GROUP_1
+        } else {
+            0
+        };
         let fixed = match self.version {
             Version::V2 => 0,
             Version::V3 => AFFINITY_ROUTING | ONE_SECURITY_STATE,
