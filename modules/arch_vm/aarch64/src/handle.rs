@@ -12,12 +12,16 @@ use axvm::{
     AccessWidth, AxVCpuExitReason as Exit, AxVMHal, CpuUpStatus, ExitKind, GuestPhysAddr,
     MappingFlags,
 };
-use tock_registers::{LocalRegisterCopy, interfaces::Readable};
+use tock_registers::{
+    LocalRegisterCopy,
+    interfaces::{Readable, Writeable},
+};
 
 use crate::{
     exit::{self, AbortDetail, DataAbort, Exception, RegisterAccess, SysRegAccess, Trap},
     insn::{self, WriteBack},
     interrupts::Cause,
+    irqchip::Frame,
     machine::Siblings,
     psci::{self, Action},
     regs::{ESR_EL2, FAR_EL2, HPFAR_EL2, PAR, SP_EL0, SP_EL1, SPSR, translate_read},
@@ -186,7 +190,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             return self.count(ExitKind::Firmware);
         }
         let step = self.wait();
-        self.restart_at(entry, context);
+        self.start_at(entry, context);
         step
     }
 
@@ -241,7 +245,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         })
     }
 
-    fn read_gic(&mut self, at: (crate::irqchip::Frame, u64), register: RegisterAccess) -> Step {
+    fn read_gic(&mut self, at: (Frame, u64), register: RegisterAccess) -> Step {
         self.give_up_lists();
         let (id, width) = (self.id, register.width);
         let mut value = 0;
@@ -251,7 +255,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         self.count(ExitKind::Mmio)
     }
 
-    fn write_gic(&mut self, at: (crate::irqchip::Frame, u64), register: RegisterAccess) -> Step {
+    fn write_gic(&mut self, at: (Frame, u64), register: RegisterAccess) -> Step {
         self.give_up_lists();
         let value = self.get_gpr(register.reg) & width_mask(register.width);
         let (id, data) = (self.id, (register.width, value));
@@ -338,7 +342,6 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
     }
 
     fn set_base(&mut self, at: WriteBack, value: u64) {
-        use tock_registers::interfaces::Writeable;
         match at.base {
             31 if self.uses_own_stack() => SP_EL1.set(value),
             31 => SP_EL0.set(value),

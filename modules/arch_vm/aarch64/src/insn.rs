@@ -144,7 +144,7 @@ fn simd_elements(log2_bytes: u32, regs: &[u32]) -> LoadStore {
     access.len = 0;
     for reg in regs {
         for half in 0..halves {
-            let first = SIMD_FIRST.wrapping_add(*reg as usize * 2);
+            let first = SIMD_FIRST.wrapping_add((*reg as usize) << 1);
             access.push(first.wrapping_add(half), step);
         }
     }

@@ -762,7 +762,7 @@ mod tests {
         match size {
             Ok(size) => {
                 let pages = usize::from(size) >> PAGE_SHIFT;
-                assert_eq!(done, to % pages == 0);
+                assert_eq!(done, to.is_multiple_of(pages));
                 if done {
                     let first = (FIRST_PAGE + page) / pages * pages - FIRST_PAGE;
                     model.extend((0..pages).map(|i| (first + i, (to + i, RO))));

@@ -113,11 +113,6 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         }
     }
 
-    /// Goes on at `entry` with everything lost, in this CPU or elsewhere.
-    pub(crate) fn restart_at(&mut self, entry: GuestPhysAddr, arg: u64) {
-        self.start_at(entry, arg);
-    }
-
     /// Takes back what list registers hold, so that the controller's state is whole.
     pub(crate) fn give_up_lists(&mut self) {
         self.interrupts.take_back(&self.machine.gic);

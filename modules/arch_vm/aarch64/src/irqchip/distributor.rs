@@ -163,6 +163,17 @@ fn word(first: usize, byte: impl Fn(usize) -> u8) -> u32 {
     u32::from_le_bytes([0, 1, 2, 3].map(|i| byte(first.wrapping_add(i))))
 }
 
+/// Returns what a narrow access at `offset` reads of its word.
+pub(super) fn part_of_word(word: u32, offset: u64, width: AccessWidth) -> u64 {
+    let shift = (offset as u32 & 3).wrapping_mul(8);
+    let mask = match width {
+        AccessWidth::Byte => 0xff,
+        AccessWidth::Word => 0xffff,
+        AccessWidth::Dword | AccessWidth::Qword => 0xffff_ffff,
+    };
+    u64::from(word.wrapping_shr(shift)) & mask
+}
+
 /// Five bits of priority, as this machine's hardware has.
 const PRIORITY_BITS: u8 = 0xf8;
 
@@ -209,8 +220,7 @@ impl State {
             };
         }
         let word = self.read_distributor_word(cpu, offset & !3);
-        let shift = (offset as u32 & 3).wrapping_mul(8);
-        u64::from(word.wrapping_shr(shift)) & (u64::MAX >> (64 - 8 * width.size().min(4)))
+        part_of_word(word, offset, width)
     }
 
     fn read_distributor_word(&self, cpu: usize, offset: u64) -> u32 {
@@ -256,8 +266,16 @@ impl State {
     }
 
     fn control(&self) -> u32 {
-        let group0 = u32::from(self.enables.group0) * ENABLE_GROUP_0;
-        let group1 = u32::from(self.enables.group1) * ENABLE_GROUP_1;
+        let group0 = if self.enables.group0 {
+            ENABLE_GROUP_0
+        } else {
+            0
+        };
+        let group1 = if self.enables.group1 {
+            ENABLE_GROUP_1
+        } else {
+            0
+        };
         let fixed = match self.version {
             Version::V2 => 0,
             Version::V3 => AFFINITY_ROUTING | ONE_SECURITY_STATE,

@@ -37,8 +37,7 @@ impl State {
             return self.redistributor_type(cpu);
         }
         let word = self.read_redistributor_word(cpu, offset & !3);
-        let shift = (offset as u32 & 3).wrapping_mul(8);
-        u64::from(word.wrapping_shr(shift)) & (u64::MAX >> (64 - 8 * width.size().min(4)))
+        distributor::part_of_word(word, offset, width)
     }
 
     fn read_redistributor_word(&self, cpu: usize, offset: u64) -> u32 {

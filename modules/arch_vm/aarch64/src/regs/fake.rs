@@ -4,6 +4,31 @@
 //! In tests each thread has a set of its own, in which every bit can be
 //! written; in other builds nothing is kept, as no guest is ever entered.
 
+pub(super) fn read<const ID: u16>() -> u64 {
+    store::read(ID)
+}
+
+pub(super) fn write<const ID: u16>(value: u64) {
+    store::write(ID, value);
+}
+
+/// Nothing has to be waited for.
+pub(crate) fn synchronize() {}
+
+/// There are no translations.
+pub(crate) fn flush_all_guests() {}
+
+/// There are no translations.
+pub(crate) fn flush_vmid() {}
+
+/// There are no instructions.
+pub(crate) fn invalidate_instructions() {}
+
+/// No address translates: the F bit of PAR_EL1 is set.
+pub(crate) fn translate_read(_address: u64) -> u64 {
+    1
+}
+
 #[cfg(test)]
 mod store {
     use core::cell::RefCell;
@@ -29,29 +54,4 @@ mod store {
     }
 
     pub(super) fn write(_id: u16, _value: u64) {}
-}
-
-pub(super) fn read<const ID: u16>() -> u64 {
-    store::read(ID)
-}
-
-pub(super) fn write<const ID: u16>(value: u64) {
-    store::write(ID, value);
-}
-
-/// Nothing has to be waited for.
-pub(crate) fn synchronize() {}
-
-/// There are no translations.
-pub(crate) fn flush_all_guests() {}
-
-/// There are no translations.
-pub(crate) fn flush_vmid() {}
-
-/// There are no instructions.
-pub(crate) fn invalidate_instructions() {}
-
-/// No address translates: the F bit of PAR_EL1 is set.
-pub(crate) fn translate_read(_address: u64) -> u64 {
-    1
 }
