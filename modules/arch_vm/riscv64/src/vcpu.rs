@@ -503,3 +503,106 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
         bank.dump(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{machine, with_bound_vcpu};
+    use axdevice::IrqSink;
+    use axvm::ArchVm;
+
+    const EXTERNAL: u64 = 1 << 10;
+    const SOFTWARE: u64 = 1 << 2;
+
+    #[test]
+    fn a_vcpu_takes_its_csrs_with_it() {
+        with_bound_vcpu(0, |vcpu| {
+            assert_eq!(HGATP.read(HGATP::MODE), 8);
+            assert_eq!(
+                HGATP.read(HGATP::PPN) << PAGE_SHIFT,
+                vcpu.root.as_usize() as u64
+            );
+            VSIE.set(0x20);
+            VSTIMECMP.set(99);
+            vcpu.unbind().unwrap();
+            assert_eq!(VSIE.get(), 0);
+            VSTIMECMP.set(1);
+            vcpu.bind().unwrap();
+            assert_eq!((VSIE.get(), VSTIMECMP.get()), (0x20, 99));
+        });
+    }
+
+    #[test]
+    fn interrupts_are_shown_as_they_come_and_go() {
+        with_bound_vcpu(0, |vcpu| {
+            vcpu.harts.with_plic(None, |plic| {
+                plic.write(4 * 10, 1);
+                plic.write(0x2080, 1 << 10);
+            });
+            vcpu.harts.set_level(10, true);
+            vcpu.harts.send_ipi(HartSet::only(0), None);
+            vcpu.show_pending();
+            assert_eq!(HVIP.get(), EXTERNAL | SOFTWARE);
+            // The guest clears its own software interrupt, and it stays clear.
+            HVIP.set(EXTERNAL);
+            vcpu.harts.set_level(10, false);
+            vcpu.show_pending();
+            assert_eq!(HVIP.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_sleeping_guest_wakes_by_the_timer_that_it_enabled() {
+        with_bound_vcpu(0, |vcpu| {
+            VSTIMECMP.set(50);
+            assert_eq!(vcpu.next_timer_ns(), None);
+            VSIE.set(1 << 5);
+            assert_eq!(vcpu.next_timer_ns(), Some(5_000));
+            vcpu.unbind().unwrap();
+            assert_eq!(vcpu.next_timer_ns(), Some(5_000));
+        });
+    }
+
+    #[test]
+    fn a_request_ends_a_run_before_the_guest() {
+        with_bound_vcpu(0, |vcpu| {
+            let control = vcpu.hart().unwrap().control.clone();
+            control.request(Request::Event);
+            control.request(Request::Look);
+            assert_eq!(vcpu.run(), Ok(AxVCpuExitReason::Nothing));
+            assert!(control.has_request());
+        });
+    }
+
+    #[test]
+    fn a_started_hart_has_its_id_and_nothing_else() {
+        let vm = machine();
+        vm.with_machine(|machine| {
+            machine.vcpus()[1].bind().unwrap();
+            machine.vcpus()[1].with_arch(|vcpu| {
+                vcpu.frame.set_gpr(5, 5);
+                VSIE.set(u64::MAX);
+                let entry = GuestPhysAddr::from_usize(0x8000_4000);
+                machine.arch().start_vcpu(vcpu, entry, 7).unwrap();
+                let registers = [A0, A1, 5].map(|register| vcpu.frame.gpr(register));
+                assert_eq!((vcpu.frame.pc, registers), (0x8000_4000, [1, 7, 0]));
+                assert_eq!(VSIE.get(), 0);
+            });
+        });
+    }
+
+    #[test]
+    fn the_boot_hart_finds_the_device_tree() {
+        use axdevice::GuestMemory;
+        let vm = machine();
+        vm.with_machine(|machine| {
+            let (pc, tree) =
+                machine.vcpus()[0].with_arch(|vcpu| (vcpu.frame.pc, vcpu.frame.gpr(A1)));
+            assert_eq!(pc, 0x8020_0000);
+            let mut magic = [0; 4];
+            let at = GuestPhysAddr::from_usize(tree as usize);
+            machine.ram().read(at, &mut magic).unwrap();
+            assert_eq!(u32::from_be_bytes(magic), 0xd00d_feed);
+        });
+    }
+}
