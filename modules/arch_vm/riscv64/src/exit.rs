@@ -17,6 +17,7 @@ use tock_registers::interfaces::Readable;
 use crate::{
     entry,
     fence::Fence,
+    flush,
     frame::{A0, A1, A6, A7},
     harts,
     insn::{self, Access, Extension, Kind, Transformed},
@@ -295,7 +296,7 @@ impl<H: AxVMHal> Hart for RiscvVCpu<H> {
     fn fence(&mut self, targets: HartSet, fence: Fence) {
         self.harts.fence_others(targets, self.id, fence);
         if targets.contains(self.id) {
-            Self::fence_here(fence);
+            flush::fence(fence);
         }
     }
 
