@@ -17,6 +17,7 @@ use tock_registers::interfaces::Readable;
 use crate::{
     entry,
     fence::Fence,
+    flush,
     frame::{A0, A1, A6, A7},
     harts,
     insn::{self, Access, Extension, Kind, Transformed},
@@ -295,7 +296,7 @@ impl<H: AxVMHal> Hart for RiscvVCpu<H> {
     fn fence(&mut self, targets: HartSet, fence: Fence) {
         self.harts.fence_others(targets, self.id, fence);
         if targets.contains(self.id) {
-            Self::fence_here(fence);
+            flush::fence(fence);
         }
     }
 
@@ -326,5 +327,197 @@ fn load_fault(code: u64) -> Cause {
     match code {
         LOAD_PAGE_FAULT => Cause::LoadPageFault,
         _ => Cause::LoadAccessFault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        regs::{VSCAUSE, VSEPC, VSIE, VSIP, VSSTATUS, VSTVAL, VSTVEC},
+        testing::{FakeHost, with_bound_vcpu},
+    };
+    use axvm::{AxArchVCpu, GuestAccess};
+    use tock_registers::interfaces::Writeable;
+
+    type VCpu = RiscvVCpu<FakeHost>;
+
+    const PC: u64 = 0x8020_0000;
+    const HANDLER: u64 = 0x8030_0000;
+    const UART_STATUS: u64 = 0x1000_0005;
+    /// lbu a0, 0(x0), as hardware leaves it in htinst.
+    const LBU_A0: u64 = 0x0000_4503;
+    /// sw a1, 0(x0).
+    const SW_A1: u64 = 0x00b0_2023;
+
+    /// Lets a vCPU trap, and returns what follows.
+    fn trap(vcpu: &mut VCpu, cause: u64) -> Step {
+        vcpu.frame.pc = PC;
+        VSTVEC.set(HANDLER);
+        SCAUSE.set(cause);
+        handle(vcpu)
+    }
+
+    fn access(vcpu: &mut VCpu, cause: u64, address: u64, instruction: u64) -> Step {
+        HTVAL.set(address >> 2);
+        STVAL.set(address);
+        HTINST.set(instruction);
+        trap(vcpu, cause)
+    }
+
+    /// The cause and the value of the fault that the guest took at [`PC`].
+    fn taken(vcpu: &VCpu) -> (u64, u64) {
+        assert_eq!((vcpu.frame.pc, VSEPC.get()), (HANDLER, PC));
+        (VSCAUSE.get(), VSTVAL.get())
+    }
+
+    #[test]
+    fn a_firmware_call_is_answered_and_skipped() {
+        with_bound_vcpu(0, |vcpu| {
+            vcpu.frame.set_gpr(A7, 0x10);
+            vcpu.frame.set_gpr(A6, 0);
+            assert_eq!(trap(vcpu, SUPERVISOR_ECALL), Step::Resume);
+            assert_eq!((vcpu.frame.gpr(A0), vcpu.frame.gpr(A1)), (0, 0x0200_0000));
+            assert_eq!(vcpu.frame.pc, PC + 4);
+        });
+    }
+
+    #[test]
+    fn a_start_of_another_hart_leaves_and_gets_its_answer() {
+        with_bound_vcpu(0, |vcpu| {
+            vcpu.frame.set_gpr(A7, 0x48534d);
+            vcpu.frame.set_gpr(A0, 1);
+            let left = trap(vcpu, SUPERVISOR_ECALL);
+            assert!(matches!(
+                left,
+                Step::Leave(Exit::CpuUp { target_cpu: 1, .. })
+            ));
+            vcpu.set_return_value(u64::MAX - 5);
+            assert_eq!((vcpu.frame.gpr(A0), vcpu.frame.gpr(A1)), (u64::MAX - 5, 0));
+        });
+    }
+
+    #[test]
+    fn a_device_read_leaves_and_a_refused_one_is_the_guests_fault() {
+        with_bound_vcpu(0, |vcpu| {
+            VSSTATUS.set(1 << 1);
+            let left = access(vcpu, LOAD_GUEST_PAGE_FAULT, UART_STATUS, LBU_A0);
+            let Step::Leave(Exit::MmioRead {
+                addr,
+                width,
+                reg,
+                signed_ext,
+                ..
+            }) = left
+            else {
+                panic!("{left:?}");
+            };
+            assert_eq!(
+                (addr.as_usize() as u64, width),
+                (UART_STATUS, AccessWidth::Byte)
+            );
+            assert_eq!((reg, signed_ext), (A0, false));
+            assert_eq!(vcpu.frame.pc, PC + 4);
+            vcpu.refuse_access(GuestAccess::Read(addr));
+            assert_eq!(taken(vcpu), (5, UART_STATUS));
+            // From supervisor mode with interrupts open.
+            assert_eq!(VSSTATUS.get(), (1 << 8) | (1 << 5));
+        });
+    }
+
+    #[test]
+    fn the_interrupt_controller_is_answered_here() {
+        with_bound_vcpu(0, |vcpu| {
+            let priority = PLIC.start + 4 * 10;
+            vcpu.frame.set_gpr(A1, 7);
+            let written = access(vcpu, STORE_GUEST_PAGE_FAULT, priority, SW_A1);
+            assert_eq!((written, vcpu.frame.pc), (Step::Resume, PC + 4));
+            // lw a0, 0(x0), from a compressed instruction.
+            let read = access(vcpu, LOAD_GUEST_PAGE_FAULT, priority, 0x2501);
+            assert_eq!((read, vcpu.frame.gpr(A0)), (Step::Resume, 7));
+            assert_eq!(vcpu.frame.pc, PC + 2);
+            access(vcpu, LOAD_GUEST_PAGE_FAULT, priority, LBU_A0);
+            assert_eq!(taken(vcpu), (5, priority));
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_emulated_is_an_access_fault() {
+        with_bound_vcpu(0, |vcpu| {
+            // amoadd.w, and a walk of the guest's own tables.
+            for instruction in [0x00b5_252f, 0x3000] {
+                let step = access(vcpu, STORE_GUEST_PAGE_FAULT, UART_STATUS, instruction);
+                assert_eq!(step, Step::Resume);
+                assert_eq!(taken(vcpu), (7, UART_STATUS));
+            }
+            let left = access(vcpu, FETCH_GUEST_PAGE_FAULT, UART_STATUS, 0);
+            assert!(matches!(left, Step::Leave(Exit::NestedPageFault { .. })));
+            vcpu.refuse_access(GuestAccess::Fetch(physical(UART_STATUS)));
+            assert_eq!(taken(vcpu), (1, UART_STATUS));
+        });
+    }
+
+    #[test]
+    fn an_instruction_that_cannot_be_fetched_is_tried_again() {
+        with_bound_vcpu(0, |vcpu| {
+            let step = access(vcpu, LOAD_GUEST_PAGE_FAULT, UART_STATUS, 0);
+            assert_eq!((step, vcpu.frame.pc), (Step::Resume, PC));
+        });
+    }
+
+    #[test]
+    fn a_wait_ends_at_once_if_an_enabled_interrupt_is_pending() {
+        with_bound_vcpu(0, |vcpu| {
+            STVAL.set(WFI);
+            VSIP.set(1 << 5);
+            VSIE.set(1 << 1);
+            assert_eq!(trap(vcpu, VIRTUAL_INSTRUCTION), Step::Leave(Exit::Halt));
+            VSIE.set(1 << 5);
+            assert_eq!(trap(vcpu, VIRTUAL_INSTRUCTION), Step::Resume);
+            assert_eq!(vcpu.frame.pc, PC + 4);
+        });
+    }
+
+    #[test]
+    fn other_virtual_instructions_and_waits_of_users_are_illegal() {
+        with_bound_vcpu(0, |vcpu| {
+            STVAL.set(0x6000_2573);
+            assert_eq!(trap(vcpu, VIRTUAL_INSTRUCTION), Step::Resume);
+            assert_eq!(taken(vcpu), (2, 0x6000_2573));
+            STVAL.set(WFI);
+            vcpu.frame.sstatus.modify(SSTATUS::SPP::User);
+            assert_eq!(trap(vcpu, VIRTUAL_INSTRUCTION), Step::Resume);
+            assert_eq!(taken(vcpu), (2, WFI));
+        });
+    }
+
+    #[test]
+    fn host_interrupts_and_unknown_causes_leave() {
+        with_bound_vcpu(0, |vcpu| {
+            let interrupt = Exit::ExternalInterrupt { vector: 5 };
+            assert_eq!(trap(vcpu, (1 << 63) | 5), Step::Leave(interrupt));
+            STVAL.set(9);
+            let unknown = Exit::Unhandled {
+                code: 24,
+                detail: 9,
+            };
+            assert_eq!(trap(vcpu, 24), Step::Leave(unknown));
+        });
+    }
+
+    #[test]
+    fn a_hart_that_slept_anew_starts_where_it_said() {
+        with_bound_vcpu(1, |vcpu| {
+            for (register, value) in [(A7, 0x48534d), (A6, 3), (A0, 0x8000_0000)] {
+                vcpu.frame.set_gpr(register, value);
+            }
+            vcpu.frame.set_gpr(A1, 0x8010_0000);
+            vcpu.frame.set_gpr(A1 + 1, 77);
+            assert_eq!(trap(vcpu, SUPERVISOR_ECALL), Step::Resume);
+            assert_eq!(vcpu.frame.pc, 0x8010_0000);
+            assert_eq!((vcpu.frame.gpr(A0), vcpu.frame.gpr(A1)), (1, 77));
+            assert!(sbi::Hart::is_suspended(vcpu, 1));
+            assert_eq!(vcpu.run(), Ok(Exit::Halt));
+        });
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! A host for tests: frames from the heap, counted, and one CPU.
+//! A host for tests: frames from the heap, counted, and one CPU; a machine on it.
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
@@ -8,12 +8,22 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    vec,
+    vec::Vec,
 };
 
-use axdevice::Clock;
+use axdevice::{Clock, ConsoleOutput};
 use axvm::{
-    AxVCpuHal, AxVMHal, HostEvent, HostPhysAddr, HostThread, HostVirtAddr, PCpuId, PCpuSet, VCpuId,
-    VCpuTask, VMId,
+    AxVCpuHal, AxVM, AxVMConfig, AxVMHal, AxVMRef, BootConfig, CrashPolicy, HostEvent,
+    HostPhysAddr, HostThread, HostVirtAddr, ImageBytes, PCpuId, PCpuSet, Policy, VCpuConfig,
+    VCpuId, VCpuTask, VMId,
+};
+
+use crate::{
+    host::{self, Probed},
+    stage2::Mode,
+    vcpu::RiscvVCpu,
+    vm::RiscvVm,
 };
 
 const PAGE_BYTES: usize = 4096;
@@ -155,4 +165,72 @@ pub(crate) struct NoThread;
 
 impl HostThread for NoThread {
     fn join(self) {}
+}
+
+/// What is printed goes nowhere.
+struct NoScreen;
+
+impl ConsoleOutput for NoScreen {
+    fn write(&self, _: &[u8]) {}
+}
+
+/// A device tree of a machine that has what QEMU's has.
+fn host_tree() -> Vec<u8> {
+    axvm::boot::fdt::Fdt::write("model", "compatible", |fdt| {
+        fdt.node("cpus", |fdt| {
+            fdt.u32("timebase-frequency", 10_000_000)?;
+            fdt.node("cpu@0", |fdt| {
+                fdt.string("riscv,isa", "rv64imafdch_zicsr_zifencei_sstc")
+            })
+        })
+    })
+    .unwrap()
+}
+
+/// Builds a machine of two harts around a kernel that is one unknown word.
+pub(crate) fn machine() -> AxVMRef<RiscvVm<FakeHost>> {
+    host::describe(&host_tree()).unwrap();
+    host::note(Probed {
+        stage2: Mode::Sv39x4,
+        vmid_bits: 7,
+        environment: u64::MAX,
+    })
+    .unwrap();
+    let config = AxVMConfig {
+        name: "test".into(),
+        vcpus: vec![
+            VCpuConfig {
+                pcpus: PCpuSet::ALL
+            };
+            2
+        ],
+        memory_bytes: 16 << 20,
+        intc: None,
+        boot: BootConfig {
+            kernel: ImageBytes::Static(&[0x73, 0, 0x50, 0x10]),
+            initrd: None,
+            dtb: None,
+            cmdline: String::new(),
+            load: None,
+            entry: None,
+        },
+        devices: Vec::new(),
+        policy: Policy {
+            autostart: false,
+            on_crash: CrashPolicy::Stop,
+        },
+    };
+    let vm = AxVM::new(1, &FakeHost::new(), config, Arc::new(NoScreen));
+    vm.init().unwrap();
+    vm
+}
+
+/// Does something with a vCPU of such a machine that is bound to this CPU.
+pub(crate) fn with_bound_vcpu<T>(id: VCpuId, act: impl FnOnce(&mut RiscvVCpu<FakeHost>) -> T) -> T {
+    let vm = machine();
+    vm.with_machine(|machine| {
+        machine.vcpus()[id].bind().unwrap();
+        machine.vcpus()[id].with_arch(act)
+    })
+    .unwrap()
 }

@@ -16,26 +16,20 @@ use axvm::{
     AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, GuestAccess, GuestPhysAddr, HostPhysAddr, PCpuId,
     Request, Result, VCpuId,
 };
-use tock_registers::{
-    LocalRegisterCopy,
-    interfaces::{Readable, Writeable},
-};
+use tock_registers::interfaces::Writeable;
 
 use crate::{
-    bank::{Bank, TimerRegister},
+    bank::Bank,
     entry,
     exit::{self, Step},
-    fence::{Asid, Fence, Range, Waiting},
+    flush,
     frame::{A0, A1, FloatRegisters, Frame},
     harts::{Hart, Harts},
     host::Host,
-    regs::{
-        HGATP, HSTATUS, HTIMEDELTA, HVIP, S_INTERRUPTS, SSTATUS, TIME, VS_INTERRUPTS, VSIE, VSIP,
-        VSTIMECMP,
-    },
+    regs::{HGATP, HSTATUS, HTIMEDELTA, SSTATUS},
     sbi::{Answer, HartSet, Suspend},
     stage2::Mode,
-    timer::{HostTime, SoftTimer},
+    timer::SoftTimer,
     trap::{self, Cause, Fault, TrapRegisters},
     vmid::{Flush, VmidPool},
 };
@@ -73,20 +67,20 @@ pub(crate) struct Trapped {
 /// One hart of a guest.
 pub struct RiscvVCpu<H: AxVMHal> {
     pub(crate) frame: Frame,
-    bank: Bank,
+    pub(crate) bank: Bank,
     float: FloatRegisters,
     pub(crate) harts: Arc<Harts<H>>,
     pub(crate) id: VCpuId,
-    host: &'static Host,
+    pub(crate) host: &'static Host,
     mode: Mode,
     root: HostPhysAddr,
     /// The CPU that has its registers.
-    bound_on: Option<PCpuId>,
+    pub(crate) bound_on: Option<PCpuId>,
     /// The CPU that had them last.
     came_from: Option<usize>,
-    soft_timer: SoftTimer,
+    pub(crate) soft_timer: SoftTimer,
     /// What HVIP shows of the external interrupt.
-    shows_external: bool,
+    pub(crate) shows_external: bool,
     pub(crate) trapped: Option<Trapped>,
     pub(crate) answer: Answer,
 }
@@ -178,56 +172,6 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         self.frame.sstatus.modify(SSTATUS::SPP::Supervisor);
     }
 
-    /// Sets when the guest's timer fires.
-    pub(crate) fn set_timer(&mut self, deadline: u64) {
-        match self.host.timer {
-            TimerRegister::Present => VSTIMECMP.set(deadline),
-            TimerRegister::Absent => self.soft_timer.deadline = deadline,
-        }
-    }
-
-    /// Shows the guest what is pending, as far as the hardware does not.
-    pub(crate) fn show_pending(&mut self) {
-        let Some(hart) = self.harts.get(self.id) else {
-            return;
-        };
-        if hart.take_software() {
-            HVIP.set_bits(VS_INTERRUPTS::SOFTWARE::SET.value);
-        }
-        let external = hart.external();
-        if external != self.shows_external {
-            self.shows_external = external;
-            drive(VS_INTERRUPTS::EXTERNAL::SET.value, external);
-        }
-        if self.host.timer == TimerRegister::Absent {
-            self.show_soft_timer();
-        }
-    }
-
-    fn show_soft_timer(&self) {
-        let ticks = self.harts.time.ticks(TIME.get());
-        let is_pending = self.soft_timer.is_pending(ticks);
-        drive(VS_INTERRUPTS::TIMER::SET.value, is_pending);
-        let deadline = self.soft_timer.deadline;
-        if let Some(at_ns) = self.host_ns(deadline).filter(|_| !is_pending) {
-            self.harts.hal.interrupt_at(at_ns);
-        }
-    }
-
-    fn host_ns(&self, deadline: u64) -> Option<u64> {
-        let host = HostTime {
-            ticks: TIME.get(),
-            ns: self.harts.hal.current_time_nanos(),
-        };
-        self.harts.time.host_ns(deadline, host)
-    }
-
-    /// Tells whether an interrupt that the guest enabled is pending.
-    pub(crate) fn has_interrupt(&mut self) -> bool {
-        self.show_pending();
-        VSIP.get() & VSIE.get() != 0
-    }
-
     /// Puts the hart to sleep; it wakes by an interrupt that it enabled.
     pub(crate) fn suspend(&mut self, suspend: Suspend) {
         match suspend {
@@ -267,23 +211,6 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         !wakes
     }
 
-    /// Carries a fence out on this CPU.
-    pub(crate) fn fence_here(fence: Fence) {
-        match fence {
-            Fence::Instructions => entry::fence_instructions(),
-            Fence::Tables { range, asid } => fence_tables(range, asid),
-        }
-    }
-
-    fn fence_waiting(waiting: &Waiting) {
-        if waiting.instructions {
-            entry::fence_instructions();
-        }
-        waiting
-            .tables()
-            .for_each(|(range, asid)| fence_tables(range, asid));
-    }
-
     /// Runs the guest until an exit leaves; interrupts are closed.
     fn run_closed(&mut self) -> Result<AxVCpuExitReason> {
         let cpu = self.bound_on.ok_or(Error::NoSuchVCpu(self.id))?;
@@ -300,7 +227,7 @@ impl<H: AxVMHal> RiscvVCpu<H> {
                 return Ok(AxVCpuExitReason::Halt);
             }
             if let Some(waiting) = self.hart().and_then(|hart| hart.fences.take()) {
-                Self::fence_waiting(&waiting);
+                flush::waiting(&waiting);
             }
             self.show_pending();
             let may_enter = control.enter_guest(cpu);
@@ -318,30 +245,11 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     }
 }
 
-/// Sets or clears a bit of HVIP.
-fn drive(bit: u64, is_high: bool) {
-    match is_high {
-        true => HVIP.set_bits(bit),
-        false => HVIP.clear_bits(bit),
-    };
-}
-
 /// Runs `act` with floating point on, and switches it off again.
 fn with_float_on(act: impl FnOnce()) {
     let before = SSTATUS.set_bits(SSTATUS::FS::Dirty.value);
     act();
     SSTATUS.clear_bits(SSTATUS::FS::Dirty.value & !before);
-}
-
-fn fence_tables(range: Range, asid: Asid) {
-    match (range.pages(), asid) {
-        (None, Asid::Every) => entry::fence_tables(),
-        (None, Asid::One(asid)) => entry::fence_asid(asid),
-        (Some(pages), Asid::Every) => pages.for_each(entry::fence_page),
-        (Some(pages), Asid::One(asid)) => {
-            pages.for_each(|page| entry::fence_page_of(page, asid));
-        }
-    }
 }
 
 impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
@@ -469,20 +377,7 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
     }
 
     fn next_timer_ns(&self) -> Option<u64> {
-        let is_bound = self.bound_on.is_some();
-        let enabled = match is_bound {
-            true => LocalRegisterCopy::new(VSIE.get()),
-            false => self.bank.interrupts_enabled,
-        };
-        if !enabled.is_set(S_INTERRUPTS::TIMER) {
-            return None;
-        }
-        let deadline = match (self.host.timer, is_bound) {
-            (TimerRegister::Absent, _) => self.soft_timer.deadline,
-            (TimerRegister::Present, true) => VSTIMECMP.get(),
-            (TimerRegister::Present, false) => self.bank.timer,
-        };
-        self.host_ns(deadline)
+        self.timer_deadline_ns()
     }
 
     fn dump(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
@@ -501,5 +396,112 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
             bank.look();
         }
         bank.dump(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        regs::{HVIP, VSIE, VSTIMECMP},
+        testing::{machine, with_bound_vcpu},
+    };
+    use axdevice::IrqSink;
+    use axvm::ArchVm;
+    use tock_registers::interfaces::Readable;
+
+    const EXTERNAL: u64 = 1 << 10;
+    const SOFTWARE: u64 = 1 << 2;
+
+    #[test]
+    fn a_vcpu_takes_its_csrs_with_it() {
+        with_bound_vcpu(0, |vcpu| {
+            assert_eq!(HGATP.read(HGATP::MODE), 8);
+            assert_eq!(
+                HGATP.read(HGATP::PPN) << PAGE_SHIFT,
+                vcpu.root.as_usize() as u64
+            );
+            VSIE.set(0x20);
+            VSTIMECMP.set(99);
+            vcpu.unbind().unwrap();
+            assert_eq!(VSIE.get(), 0);
+            VSTIMECMP.set(1);
+            vcpu.bind().unwrap();
+            assert_eq!((VSIE.get(), VSTIMECMP.get()), (0x20, 99));
+        });
+    }
+
+    #[test]
+    fn interrupts_are_shown_as_they_come_and_go() {
+        with_bound_vcpu(0, |vcpu| {
+            vcpu.harts.with_plic(None, |plic| {
+                plic.write(4 * 10, 1);
+                plic.write(0x2080, 1 << 10);
+            });
+            vcpu.harts.set_level(10, true);
+            vcpu.harts.send_ipi(HartSet::only(0), None);
+            vcpu.show_pending();
+            assert_eq!(HVIP.get(), EXTERNAL | SOFTWARE);
+            // The guest clears its own software interrupt, and it stays clear.
+            HVIP.set(EXTERNAL);
+            vcpu.harts.set_level(10, false);
+            vcpu.show_pending();
+            assert_eq!(HVIP.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_sleeping_guest_wakes_by_the_timer_that_it_enabled() {
+        with_bound_vcpu(0, |vcpu| {
+            VSTIMECMP.set(50);
+            assert_eq!(vcpu.next_timer_ns(), None);
+            VSIE.set(1 << 5);
+            assert_eq!(vcpu.next_timer_ns(), Some(5_000));
+            vcpu.unbind().unwrap();
+            assert_eq!(vcpu.next_timer_ns(), Some(5_000));
+        });
+    }
+
+    #[test]
+    fn a_request_ends_a_run_before_the_guest() {
+        with_bound_vcpu(0, |vcpu| {
+            let control = vcpu.hart().unwrap().control.clone();
+            control.request(Request::Event);
+            control.request(Request::Look);
+            assert_eq!(vcpu.run(), Ok(AxVCpuExitReason::Nothing));
+            assert!(control.has_request());
+        });
+    }
+
+    #[test]
+    fn a_started_hart_has_its_id_and_nothing_else() {
+        let vm = machine();
+        vm.with_machine(|machine| {
+            machine.vcpus()[1].bind().unwrap();
+            machine.vcpus()[1].with_arch(|vcpu| {
+                vcpu.frame.set_gpr(5, 5);
+                VSIE.set(u64::MAX);
+                let entry = GuestPhysAddr::from_usize(0x8000_4000);
+                machine.arch().start_vcpu(vcpu, entry, 7).unwrap();
+                let registers = [A0, A1, 5].map(|register| vcpu.frame.gpr(register));
+                assert_eq!((vcpu.frame.pc, registers), (0x8000_4000, [1, 7, 0]));
+                assert_eq!(VSIE.get(), 0);
+            });
+        });
+    }
+
+    #[test]
+    fn the_boot_hart_finds_the_device_tree() {
+        use axdevice::GuestMemory;
+        let vm = machine();
+        vm.with_machine(|machine| {
+            let (pc, tree) =
+                machine.vcpus()[0].with_arch(|vcpu| (vcpu.frame.pc, vcpu.frame.gpr(A1)));
+            assert_eq!(pc, 0x8020_0000);
+            let mut magic = [0; 4];
+            let at = GuestPhysAddr::from_usize(tree as usize);
+            machine.ram().read(at, &mut magic).unwrap();
+            assert_eq!(u32::from_be_bytes(magic), 0xd00d_feed);
+        });
     }
 }
