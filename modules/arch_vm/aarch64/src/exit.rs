@@ -100,6 +100,12 @@ const FAULT_TRANSLATION: u64 = 1;
 const FAULT_ACCESS_FLAG: u64 = 2;
 const FAULT_PERMISSION: u64 = 3;
 
+/// Tells whether a synchronous exit is a call, which needs no more decoding.
+#[inline]
+pub(crate) fn is_call(esr: u64) -> bool {
+    Syndrome::new(esr).read(ESR::EC) == EC_HVC64
+}
+
 /// Reads the syndrome of a synchronous exit.
 pub(crate) fn decode(esr: u64, far: u64, hpfar: u64) -> Trap {
     let syndrome = Syndrome::new(esr);

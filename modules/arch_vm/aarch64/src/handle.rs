@@ -47,7 +47,10 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
     /// Handles an exit of a kind that `entry` returns.
     pub(crate) fn handle(&mut self, kind: u64) -> Step {
         match kind {
-            SYNCHRONOUS => self.handle_trap(),
+            SYNCHRONOUS => match ESR_EL2.get() {
+                esr if exit::is_call(esr) => self.call(),
+                esr => self.handle_trap(esr),
+            },
             IRQ => match self.interrupts.on_host_interrupt(&self.machine.gic) {
                 Cause::Guest => self.count(ExitKind::Timer),
                 Cause::Host(vector) => Step::Leave(Exit::ExternalInterrupt {
@@ -66,8 +69,9 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         Step::Resume
     }
 
-    fn handle_trap(&mut self) -> Step {
-        let (esr, far) = (ESR_EL2.get(), FAR_EL2.get());
+    #[inline(never)]
+    fn handle_trap(&mut self, esr: u64) -> Step {
+        let far = FAR_EL2.get();
         self.access_far = far;
         match exit::decode(esr, far, HPFAR_EL2.get()) {
             Trap::Hvc => self.call(),
@@ -298,6 +302,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
     }
 
     /// Does the next access of a transfer, or ends it.
+    #[cold]
     pub(crate) fn next_element(&mut self) -> Step {
         while let Some(transfer) = &mut self.transfer {
             let access = transfer.access;

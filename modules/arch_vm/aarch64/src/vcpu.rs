@@ -125,6 +125,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         self.exception = Some((exception, address));
     }
 
+    #[cold]
     fn take_exception(&mut self) {
         let Some((exception, address)) = self.exception.take() else {
             return;
@@ -217,11 +218,14 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             return AxVCpuExitReason::Nothing;
         }
         loop {
-            match self.next_element() {
-                Step::Resume => {}
-                Step::Leave(exit) => return exit,
+            if self.transfer.is_some()
+                && let Step::Leave(exit) = self.next_element()
+            {
+                return exit;
             }
-            self.take_exception();
+            if self.exception.is_some() {
+                self.take_exception();
+            }
             if self.interrupts.is_stale {
                 self.interrupts.sync(&self.machine.gic);
             }
