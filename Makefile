@@ -87,6 +87,9 @@ test-boot: ## Boot AxHive on every machine and CPU model it must run on.
 	@set -e; for arch in $(ARCHES); do $(MAKE) --no-print-directory A=app ARCH=$$arch MODE=release build; done
 	@scripts/test-boot.sh
 
+bench: ## Count what exits cost, beside the targets; BENCH="--linux --write" for more.
+	@cargo run --quiet --package axhive-tools -- bench --arch $(ARCH) $(BENCH)
+
 fmt: ## Format the code.
 	cargo fmt --all
 

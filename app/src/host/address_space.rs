@@ -53,7 +53,7 @@ fn map(table: &mut PageTable, range: PhysRange, flags: MappingFlags) {
         .cursor()
         .map_region(
             mem::phys_to_virt(start.into()),
-            |virt| mem::virt_to_phys(virt),
+            mem::virt_to_phys,
             end.saturating_sub(start),
             flags,
             true,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! The one implementation of axvm's host traits, over ArceOS.
 //!
-//! [`Host`] has no fields: everything it answers for is ArceOS's (threads,
+//! `Host` has no fields: everything it answers for is ArceOS's (threads,
 //! interrupts, page-table frames) or global here (the guest memory pool, the
 //! deadlines). Only this folder, the boot sequence and the platform crate name
 //! ArceOS. What is a function of values is tested on the host.

@@ -2,7 +2,7 @@
 //! The machine that AxHive runs on, as ArceOS's platform crate.
 //!
 //! ArceOS calls it through `axplat`'s interfaces; the application asks
-//! [`machine`] what was found and ends with [`power_off`]. One folder per
+//! `machine` what was found and ends with `power_off`. One folder per
 //! instruction set holds what differs, with the same file names in each.
 //! Everything that reads the machine's own description (device tree, ACPI) is
 //! pure and tested on the host.

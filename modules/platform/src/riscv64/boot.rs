@@ -6,7 +6,7 @@
 //! ArceOS replaces the table by one with real permissions soon after.
 //! Spec: RISC-V Privileged, "Sv39"; RISC-V SBI, "Hart State Management".
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use axconfig::plat::{BOOT_STACK_SIZE, PHYS_VIRT_OFFSET};
 use axplat::mem::Aligned4K;
@@ -30,6 +30,14 @@ static BOOT_TABLE: Aligned4K<[u64; 512]> = Aligned4K::new(boot_table());
 #[unsafe(link_section = ".data")]
 static BOOT_HART: AtomicUsize = AtomicUsize::new(usize::MAX);
 
+/// Not 0 once a hart is the primary.
+#[unsafe(link_section = ".data")]
+static CLAIMED: AtomicU32 = AtomicU32::new(0);
+
+/// The top of the stack, by its physical address, of the hart that is started now.
+#[unsafe(link_section = ".data")]
+static STARTING_STACK: AtomicUsize = AtomicUsize::new(0);
+
 const fn boot_table() -> [u64; 512] {
     let mut table = [0; 512];
     let mut gib = 0;
@@ -50,21 +58,41 @@ pub(super) fn boot_hart() -> usize {
 }
 
 /// Entry of the hart that the firmware boots: a0 is its id, a1 the device tree.
+///
+/// Firmware has been seen (OpenSBI 1.1) to start another hart here instead of
+/// where `start_cpu` said, when that hart woke early. Only the first to come is
+/// the primary; a later one takes the stack that was meant for it.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".text.boot")]
 unsafe extern "C" fn _start() -> ! {
     core::arch::naked_asm!("
+        la      t0, {claimed}
+        li      t1, 1
+        amoswap.w.aq t1, t1, (t0)
+        beqz    t1, 2f
+        la      t0, {starting_stack}
+        ld      a1, (t0)
+        j       {start_secondary}
+    2:
         la      sp, {stack}
         li      t0, {stack_size}
         add     sp, sp, t0
         la      t2, {primary}
         j       {enter_linear}",
+        claimed = sym CLAIMED,
+        starting_stack = sym STARTING_STACK,
+        start_secondary = sym start_secondary,
         stack = sym BOOT_STACK,
         stack_size = const BOOT_STACK_SIZE,
         primary = sym primary,
         enter_linear = sym enter_linear,
     )
+}
+
+/// Remembers the stack of the hart that is started next.
+pub(super) fn set_starting_stack(stack_top: usize) {
+    STARTING_STACK.store(stack_top, Ordering::SeqCst);
 }
 
 /// Entry of the harts that `start_cpu` starts: a0 is the id, a1 the top of the stack.

@@ -6,7 +6,7 @@
 use axconfig::devices::FINISHER_PADDR;
 use axplat::mem::{va, virt_to_phys};
 
-use super::boot::start_secondary;
+use super::boot::{set_starting_stack, start_secondary};
 use crate::{ExitStatus, mem::linear};
 
 const FINISHER_PASS: u32 = 0x5555;
@@ -14,6 +14,7 @@ const FINISHER_FAIL: u32 = 0x3333 | 1 << 16;
 
 /// Starts `hart` on the stack that ends at physical address `stack_top`.
 pub(crate) fn start_cpu(hart: usize, stack_top: usize) {
+    set_starting_stack(stack_top);
     let entry = virt_to_phys(va!(start_secondary as *const () as usize));
     let result = sbi_rt::hart_start(hart, entry.as_usize(), stack_top);
     if result.is_err() {
