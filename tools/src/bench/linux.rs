@@ -15,8 +15,8 @@ use super::figures::Figures;
 use super::measure;
 use crate::problem::Problem;
 
-/// The guest's VM file: one CPU, and the word `bench` on its command line.
-pub const VM: &str = "linux-bench";
+/// The guest's VM: one CPU, and the word `bench` on its command line.
+const VM: &str = "linux-bench";
 
 const ENTRY_OFFSET: usize = 24;
 
@@ -47,10 +47,10 @@ fn before_entry(text: &str) -> Option<f64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Measures AxHive with the guest of `vm_file`.
-pub fn in_axhive(arch: Arch, vm_file: &str) -> Result<Figures, Problem> {
-    measure::make(arch, vm_file, "build")?;
-    measure::make(arch, vm_file, "bundle")?;
+/// Measures AxHive.
+pub fn in_axhive(arch: Arch) -> Result<Figures, Problem> {
+    measure::make(arch, VM, "build")?;
+    measure::make(arch, VM, "bundle")?;
     let user = user_entry(arch)?;
     let visits = arch.linux_entry_visits();
     let image = format!("build/{}/release/app", arch.name());
