@@ -72,7 +72,7 @@ fn try_run(args: &BenchArgs, problems: &mut Vec<Problem>) -> Result<(), Problem>
         table::table(args.arch, &measured)
     ))?;
     if args.check {
-        problems.extend(check(args.arch, &measured)?);
+        problems.extend(check(args, &measured)?);
     }
     if args.write && problem::worst(problems) != Some(Severity::Error) {
         results::write(args.arch, &measured)?;
@@ -119,14 +119,14 @@ fn measure_axhive(args: &BenchArgs) -> Result<Figures, Problem> {
     Ok(figures)
 }
 
-fn check(arch: Arch, measured: &Results) -> Result<Vec<Problem>, Problem> {
-    let Some(committed) = results::read(arch)? else {
+fn check(args: &BenchArgs, measured: &Results) -> Result<Vec<Problem>, Problem> {
+    let Some(mut committed) = results::read(args.arch)? else {
         let cause = "there is nothing to compare with";
-        return Err(Problem::error(
-            &results::file_of(arch),
-            cause,
-            "use --write first",
-        ));
+        let file = results::file_of(args.arch);
+        return Err(Problem::error(&file, cause, "use --write first"));
     };
-    Ok(results::regressions(arch, &committed, measured))
+    if !args.linux {
+        committed.axhive.leave_out(linux::PREFIX);
+    }
+    Ok(results::regressions(args.arch, &committed, measured))
 }
