@@ -30,7 +30,7 @@ pub struct Target {
 /// Returns who is compared with on an architecture.
 pub fn peers(arch: Arch) -> &'static [&'static str] {
     match arch {
-        Arch::Riscv64 => &["OpenSBI 1.5", "Bao", "Xvisor", "KVM 6.12"],
+        Arch::Riscv64 => &["OpenSBI", "Bao", "Xvisor", "KVM 6.12"],
         Arch::Aarch64 => &["KVM 6.12"],
         Arch::X86_64 => &[],
     }
