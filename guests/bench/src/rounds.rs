@@ -18,10 +18,14 @@ pub fn report_entry() {
 }
 
 /// Measures and reports one round trip.
-pub fn round_trip(name: &str, round: impl FnMut() -> Result<u64, Failure>) -> Result<(), Failure> {
+pub fn round_trip(
+    name: &str,
+    round: impl FnMut() -> Result<u64, Failure>,
+) -> Result<Figure, Failure> {
     let timing = run(|| Ok(clock::empty()))?;
-    report(name, run(round)?.without(timing));
-    Ok(())
+    let figure = run(round)?.without(timing);
+    report(name, figure);
+    Ok(figure)
 }
 
 /// Prints one figure.

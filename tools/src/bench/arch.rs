@@ -42,21 +42,15 @@ impl Arch {
         }
     }
 
-    /// Returns where the Linux kernel is entered in a VM, in hexadecimal. AxHive
-    /// itself is entered there first on the machines where the two agree.
-    pub fn linux_entry(self) -> &'static str {
+    /// Returns where AxHive is entered, and where Linux is in a VM, in hexadecimal.
+    ///
+    /// Where both begin at the same address, it is Linux's second instruction,
+    /// which is none of AxHive's.
+    pub fn entries(self) -> (&'static str, &'static str) {
         match self {
-            Self::Riscv64 => "80200000",
-            Self::Aarch64 => "40200000",
-            Self::X86_64 => "100200",
-        }
-    }
-
-    /// Returns how often that address is reached until the guest has reached it.
-    pub fn linux_entry_visits(self) -> usize {
-        match self {
-            Self::Riscv64 | Self::Aarch64 => 2,
-            Self::X86_64 => 1,
+            Self::Riscv64 => ("80200000", "80200002"),
+            Self::Aarch64 => ("40200000", "40200004"),
+            Self::X86_64 => ("200000", "100200"),
         }
     }
 }

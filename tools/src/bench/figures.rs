@@ -31,6 +31,11 @@ impl Figures {
         }
     }
 
+    /// Leaves out the figures whose names start with `prefix`.
+    pub fn leave_out(&mut self, prefix: &str) {
+        self.0.retain(|(name, _)| !name.starts_with(prefix));
+    }
+
     /// Returns the figure of this name.
     pub fn get(&self, name: &str) -> Option<f64> {
         let mut all = self.0.iter();
@@ -80,6 +85,13 @@ mod tests {
     fn lines_that_are_no_figures_are_passed_over() {
         let console = "BENCH\nBENCH a\nBENCH a b\nBENCH a=1 2\nBENCH a -3 x\nBENCH a inf x\n";
         assert!(Figures::of_console(console).is_empty());
+    }
+
+    #[test]
+    fn figures_can_be_left_out() {
+        let mut figures = Figures::of_console("BENCH linux-boot 1 x\nBENCH a 2 x\n");
+        figures.leave_out("linux-");
+        assert_eq!(figures.iter().collect::<Vec<_>>(), [("a", 2.0)]);
     }
 
     #[test]

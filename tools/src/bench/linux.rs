@@ -2,9 +2,9 @@
 //! How many instructions Linux takes to user space, bare and in AxHive.
 //!
 //! Called by `bench --linux`. guests/linux/count.sh stops QEMU at an address and
-//! asks it how many instructions it has executed: first where the kernel is entered,
-//! then where user space starts its second program, having printed its line.
-//! This works alike for a kernel on the bare machine and for one in a VM.
+//! asks it how many instructions it has executed: where the kernel is entered, and
+//! at the first instruction of init's shell, which prints its line at once. This
+//! works alike for a kernel on the bare machine and for one in a VM.
 
 use std::fs;
 use std::path::Path;
@@ -15,8 +15,11 @@ use super::figures::Figures;
 use super::measure;
 use crate::problem::Problem;
 
-/// The guest's VM file: one CPU, and the word `bench` on its command line.
-pub const VM: &str = "linux-bench";
+/// What the names of these figures start with.
+pub const PREFIX: &str = "linux-";
+
+/// The guest's VM: one CPU, and the word `bench` on its command line.
+const VM: &str = "linux-bench";
 
 const ENTRY_OFFSET: usize = 24;
 
@@ -39,7 +42,7 @@ pub fn bare(arch: Arch) -> Result<Figures, Problem> {
     Ok(figures)
 }
 
-// `linux-bare-ARCH: N before the kernel's entry, …`
+// `linux-bare-ARCH: N instructions before the kernel's entry`
 fn before_entry(text: &str) -> Option<f64> {
     let line = text
         .lines()
@@ -47,37 +50,38 @@ fn before_entry(text: &str) -> Option<f64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Measures AxHive with the guest of `vm_file`.
-pub fn in_axhive(arch: Arch, vm_file: &str) -> Result<Figures, Problem> {
-    measure::make(arch, vm_file, "build")?;
-    measure::make(arch, vm_file, "bundle")?;
+/// Measures AxHive.
+pub fn in_axhive(arch: Arch) -> Result<Figures, Problem> {
+    measure::make(arch, VM, "build")?;
+    measure::make(arch, VM, "bundle")?;
+    let (axhive, linux) = arch.entries();
     let user = user_entry(arch)?;
-    let visits = arch.linux_entry_visits();
     let image = format!("build/{}/release/app", arch.name());
-    let mut words = vec!["guests/linux/count.sh"];
-    words.extend(std::iter::repeat_n(arch.linux_entry(), visits));
-    words.extend([user.as_str(), user.as_str(), "--"]);
-    words.extend(["scripts/qemu.sh", arch.name(), &image, "build/vms.bundle"]);
+    let words = [
+        "guests/linux/count.sh",
+        axhive,
+        linux,
+        &user,
+        "--",
+        "scripts/qemu.sh",
+        arch.name(),
+        &image,
+        "build/vms.bundle",
+    ];
     let text = output(&words, &[("SMP", "1"), ("ONIDLE", "poweroff")])?;
-    let counts: Vec<f64> = text
-        .lines()
-        .filter_map(|line| line.trim().parse().ok())
-        .collect();
-    figures(&counts, visits).ok_or_else(|| {
+    figures(&text).ok_or_else(|| {
         let place = Path::new("guests/linux/count.sh");
         Problem::error(place, "it printed too few counts", "run it by hand")
     })
 }
 
-fn figures(counts: &[f64], visits: usize) -> Option<Figures> {
-    let entry = *counts.get(visits.checked_sub(1)?)?;
-    let user = *counts.get(visits + 1)?;
+fn figures(text: &str) -> Option<Figures> {
+    let mut counts = text.lines().map(|line| line.trim().parse::<f64>().ok());
+    let (axhive, linux, user) = (counts.next()??, counts.next()??, counts.next()??);
     let mut figures = Figures::default();
-    figures.add("linux-boot", user - entry);
+    figures.add("linux-boot", user - linux);
     figures.add("linux-power-on", user);
-    if visits > 1 {
-        figures.add("linux-first-instruction", entry - counts.first()?);
-    }
+    figures.add("linux-first-instruction", linux - axhive);
     Some(figures)
 }
 
@@ -100,7 +104,7 @@ mod tests {
 
     #[test]
     fn counts_become_figures() {
-        let figures = figures(&[10.0, 100.0, 1000.0, 1100.0], 2).expect("all are there");
+        let figures = figures("10\n100\n1100\n").expect("all are there");
         assert_eq!(figures.get("linux-boot"), Some(1000.0));
         assert_eq!(figures.get("linux-power-on"), Some(1100.0));
         assert_eq!(figures.get("linux-first-instruction"), Some(90.0));
@@ -108,13 +112,13 @@ mod tests {
 
     #[test]
     fn too_few_counts_are_no_figures() {
-        assert!(figures(&[10.0, 100.0, 1000.0], 2).is_none());
-        assert!(figures(&[], 0).is_none());
+        assert!(figures("10\n100\n").is_none());
+        assert!(figures("10\nx\n1000\n").is_none());
     }
 
     #[test]
     fn what_comes_before_the_kernel_is_found() {
-        let text = "linux-bare-x: y\nlinux-bare-x: 12 before the kernel's entry, 7 from there\n";
+        let text = "linux-bare-x: y\nlinux-bare-x: 12 instructions before the kernel's entry\n";
         assert_eq!(before_entry(text), Some(12.0));
     }
 }

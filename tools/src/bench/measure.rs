@@ -5,7 +5,7 @@
 //! they give the same figures each time. QEMU's own random seed, clock and
 //! network are fixed or left out for the same reason.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::arch::Arch;
 use super::command::output;
@@ -47,21 +47,22 @@ pub fn bare(arch: Arch) -> Result<Figures, Problem> {
     finished(&qemu, &output(&words, &[])?)
 }
 
-/// Returns the VM file of a guest, if AxHive can run it on this architecture.
-pub fn vm_file(arch: Arch, guest: &str) -> Option<String> {
-    let file = format!("configs/vms/{}/{guest}.toml", arch.name());
-    Path::new(&file).exists().then_some(file)
+/// Returns the VM file of a guest.
+pub fn vm_file(arch: Arch, guest: &str) -> PathBuf {
+    let folder = Path::new("configs/vms").join(arch.name());
+    folder.join(format!("{guest}.toml"))
 }
 
 /// Runs the guest in AxHive.
-pub fn in_axhive(arch: Arch, vm_file: &str) -> Result<Figures, Problem> {
-    let console = make(arch, vm_file, "run")?;
+pub fn in_axhive(arch: Arch) -> Result<Figures, Problem> {
+    let console = make(arch, "bench", "run")?;
     finished("AxHive", &console)
 }
 
-/// Lets make build AxHive for one VM, or run it.
-pub fn make(arch: Arch, vm_file: &str, goal: &str) -> Result<String, Problem> {
-    let (arch, vm) = (format!("ARCH={}", arch.name()), format!("VM={vm_file}"));
+/// Lets make build AxHive for the VM of one guest, or run it.
+pub fn make(arch: Arch, guest: &str, goal: &str) -> Result<String, Problem> {
+    let vm = format!("VM={}", vm_file(arch, guest).display());
+    let arch = format!("ARCH={}", arch.name());
     let counting = format!("QEMU_ARGS={}", COUNTING.join(" "));
     let words = [
         "make",

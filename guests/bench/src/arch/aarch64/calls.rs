@@ -18,7 +18,8 @@ pub fn measure() -> Result<(), Failure> {
         Conduit::Smc => time_smc,
     };
     round_trip("psci-version", || Ok(time(PSCI_VERSION)))?;
-    round_trip("smccc-version", || Ok(time(SMCCC_VERSION)))
+    round_trip("smccc-version", || Ok(time(SMCCC_VERSION)))?;
+    Ok(())
 }
 
 /// Times one call by an instruction; what SMCCC 1.0 lets it destroy is listed.

@@ -26,7 +26,8 @@ pub fn measure() -> Result<(), Failure> {
     match is_amd() {
         true => round_trip("vmmcall", || Ok(time_vmmcall())),
         false => round_trip("vmcall", || Ok(time_vmcall())),
-    }
+    }?;
+    Ok(())
 }
 
 fn has_hypervisor() -> bool {
