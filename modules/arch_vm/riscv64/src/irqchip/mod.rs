@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! Interrupt controllers of the machine, as pure models.
 //!
-//! They know sources, contexts and registers, and neither vCPUs nor locks:
-//! `hart` connects their outputs to the vCPUs.
+//! They know sources, harts and registers, and neither vCPUs nor locks: `harts`
+//! connects their outputs to the vCPUs. A machine has a `plic`, or an `aplic`
+//! that sends to `imsic` files; `aia` says where those two are.
 
 #[cfg_attr(
     not(test),
