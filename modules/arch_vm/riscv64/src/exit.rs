@@ -9,20 +9,24 @@
 
 use core::sync::atomic::Ordering;
 
+use axdevice::GuestMemory;
 use axvm::{
     AccessWidth, AxVCpuExitReason as Exit, AxVMHal, CpuPower, ExitKind, GuestPhysAddr, MappingFlags,
+};
+use sbi_spec::pmu::firmware_event::{
+    FENCE_I_SENT, IPI_SENT, SET_TIMER, SFENCE_VMA_ASID_SENT, SFENCE_VMA_SENT,
 };
 use tock_registers::interfaces::Readable;
 
 use crate::{
     entry,
-    fence::Fence,
+    fence::{Asid, Fence},
     flush,
     frame::{A0, A1, A6, A7},
     harts,
     insn::{self, Access, Extension, Kind, Transformed},
     regs::{CAUSE, HTINST, HTVAL, HVIP, SCAUSE, SSTATUS, STVAL, VS_INTERRUPTS},
-    sbi::{self, Call, Hart, HartSet, Outcome},
+    sbi::{self, Call, Counters, Hart, HartSet, Now, Outcome, State},
     trap::{Cause, Fault},
     vcpu::{RiscvVCpu, Trapped},
     vm::PLIC,
@@ -254,6 +258,10 @@ fn virtual_instruction<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
             vcpu.frame.skip(4);
             Step::Resume
         }
+        _ if vcpu.read_counter(word) => {
+            vcpu.frame.skip(4);
+            Step::Resume
+        }
         _ => {
             let cause = Cause::IllegalInstruction;
             vcpu.inject(Fault { cause, value: word });
@@ -278,11 +286,33 @@ impl<H: AxVMHal> Hart for RiscvVCpu<H> {
         self.harts.count()
     }
 
+    fn id(&self) -> usize {
+        self.id
+    }
+
+    fn ram(&self) -> &dyn GuestMemory {
+        self.harts.ram()
+    }
+
+    fn state(&mut self) -> &mut State {
+        &mut self.firmware
+    }
+
+    fn with_counters(&mut self, act: &mut dyn FnMut(&mut Counters, Now)) {
+        self.change_counters(act);
+    }
+
+    fn apply_features(&mut self) {
+        self.use_features();
+    }
+
     fn set_timer(&mut self, deadline_ticks: u64) {
+        self.count_event(SET_TIMER, 1);
         RiscvVCpu::set_timer(self, deadline_ticks);
     }
 
     fn send_ipi(&mut self, targets: HartSet) {
+        self.count_sent(targets, IPI_SENT);
         self.harts.send_ipi(targets, Some(self.id));
     }
 
@@ -294,6 +324,7 @@ impl<H: AxVMHal> Hart for RiscvVCpu<H> {
     }
 
     fn fence(&mut self, targets: HartSet, fence: Fence) {
+        self.count_sent(targets, sent(fence));
         self.harts.fence_others(targets, self.id, fence);
         if targets.contains(self.id) {
             flush::fence(fence);
@@ -316,8 +347,19 @@ impl<H: AxVMHal> Hart for RiscvVCpu<H> {
     fn read_virtual(&mut self, address: u64) -> Result<u64, Fault> {
         entry::load(address).ok_or_else(|| Fault {
             cause: load_fault(SCAUSE.read(CAUSE::CODE)),
-            value: address,
+            value: STVAL.get(),
         })
+    }
+}
+
+/// Returns the firmware event that sending a fence is.
+fn sent(fence: Fence) -> usize {
+    match fence {
+        Fence::Instructions => FENCE_I_SENT,
+        Fence::Tables {
+            asid: Asid::Every, ..
+        } => SFENCE_VMA_SENT,
+        Fence::Tables { .. } => SFENCE_VMA_ASID_SENT,
     }
 }
 
@@ -377,7 +419,7 @@ mod tests {
             vcpu.frame.set_gpr(A7, 0x10);
             vcpu.frame.set_gpr(A6, 0);
             assert_eq!(trap(vcpu, SUPERVISOR_ECALL), Step::Resume);
-            assert_eq!((vcpu.frame.gpr(A0), vcpu.frame.gpr(A1)), (0, 0x0200_0000));
+            assert_eq!((vcpu.frame.gpr(A0), vcpu.frame.gpr(A1)), (0, 0x0300_0000));
             assert_eq!(vcpu.frame.pc, PC + 4);
         });
     }

@@ -23,7 +23,7 @@ use crate::{
     entry,
     fence::{Fence, FenceBox},
     irqchip::plic::{Plic, SourceSet, WORDS},
-    sbi::HartSet,
+    sbi::{Events, HartSet},
     timer::GuestTime,
     vmid::VmTlb,
 };
@@ -42,6 +42,8 @@ pub(crate) struct Hart<H: AxVMHal> {
     /// The interrupt controller's output.
     external: AtomicBool,
     pub(crate) fences: FenceBox,
+    /// The firmware events that happened to it.
+    pub(crate) events: Events,
     /// It sleeps by an SBI call.
     pub(crate) is_suspended: AtomicBool,
 }
@@ -53,6 +55,7 @@ impl<H: AxVMHal> Hart<H> {
             software: AtomicBool::new(false),
             external: AtomicBool::new(false),
             fences: FenceBox::default(),
+            events: Events::default(),
             is_suspended: AtomicBool::new(false),
         }
     }
@@ -60,6 +63,11 @@ impl<H: AxVMHal> Hart<H> {
     /// Takes a software interrupt that was sent.
     pub(crate) fn take_software(&self) -> bool {
         self.software.load(Ordering::Relaxed) && self.software.swap(false, Ordering::SeqCst)
+    }
+
+    /// Tells whether a software interrupt was sent and not taken.
+    pub(crate) fn has_software(&self) -> bool {
+        self.software.load(Ordering::SeqCst)
     }
 
     /// Returns the level of the external interrupt.
@@ -117,6 +125,11 @@ impl<H: AxVMHal> Harts<H> {
     /// Tells whether a range is wholly RAM.
     pub(crate) fn is_ram(&self, start: GuestPhysAddr, size_bytes: usize) -> bool {
         self.ram.contains(start, size_bytes)
+    }
+
+    /// Returns the machine's RAM.
+    pub(crate) fn ram(&self) -> &Ram<H> {
+        &self.ram
     }
 
     /// Returns the CPU that the caller runs on.

@@ -188,7 +188,7 @@ struct Enabled {
     block: Block,
 }
 
-const ENABLED: [Enabled; 4] = [
+const ENABLED: [Enabled; 5] = [
     Enabled {
         extension: "sstc",
         bits: HENVCFG::STCE::SET,
@@ -197,6 +197,11 @@ const ENABLED: [Enabled; 4] = [
     Enabled {
         extension: "svpbmt",
         bits: HENVCFG::PBMTE::SET,
+        block: Block::None,
+    },
+    Enabled {
+        extension: "svadu",
+        bits: HENVCFG::ADUE::SET,
         block: Block::None,
     },
     Enabled {

@@ -33,6 +33,7 @@ mod entry;
 mod exit;
 mod fdt;
 mod fence;
+mod firmware;
 mod flush;
 mod frame;
 mod harts;

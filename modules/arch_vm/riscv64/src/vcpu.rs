@@ -22,12 +22,13 @@ use crate::{
     bank::Bank,
     entry,
     exit::{self, Step},
+    firmware,
     flush,
     frame::{A0, A1, FloatRegisters, Frame},
     harts::{Hart, Harts},
     host::Host,
     regs::{HGATP, HSTATUS, HTIMEDELTA, SSTATUS},
-    sbi::{Answer, HartSet, Suspend},
+    sbi::{Answer, HartSet, State, Suspend},
     stage2::Mode,
     timer::SoftTimer,
     trap::{self, Cause, Fault, TrapRegisters},
@@ -83,6 +84,10 @@ pub struct RiscvVCpu<H: AxVMHal> {
     pub(crate) shows_external: bool,
     pub(crate) trapped: Option<Trapped>,
     pub(crate) answer: Answer,
+    /// What its firmware remembers.
+    pub(crate) firmware: State,
+    /// It left because it has nothing to run.
+    pub(crate) is_waiting: bool,
 }
 
 impl<H: AxVMHal> RiscvVCpu<H> {
@@ -107,6 +112,7 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         self.shows_external = false;
         self.trapped = None;
         self.answer = Answer::None;
+        self.firmware = firmware::state_at_start(self.host);
         if let Some(hart) = self.hart() {
             hart.take_software();
             hart.is_suspended.store(false, Ordering::SeqCst);
@@ -124,9 +130,11 @@ impl<H: AxVMHal> RiscvVCpu<H> {
             unsafe { entry::load_float(&raw const self.float) }
         });
         self.frame.sstatus.modify(SSTATUS::FS::Clean);
+        self.firmware_enters();
     }
 
     fn save(&mut self) {
+        self.firmware_leaves();
         self.bank.save(self.host.timer);
         if self.frame.sstatus.matches_all(SSTATUS::FS::Dirty) {
             with_float_on(|| {
@@ -204,7 +212,8 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         if !self.hart().is_some_and(is_asleep) {
             return false;
         }
-        let wakes = self.has_interrupt();
+        let is_called = firmware::is_called(self.hart());
+        let wakes = self.has_interrupt() || is_called;
         if let Some(hart) = self.hart().filter(|_| wakes) {
             hart.is_suspended.store(false, Ordering::SeqCst);
         }
@@ -272,6 +281,8 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
             shows_external: false,
             trapped: None,
             answer: Answer::None,
+            firmware: firmware::state_at_start(config.host),
+            is_waiting: false,
         })
     }
 
@@ -293,6 +304,7 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
     fn run(&mut self) -> Result<AxVCpuExitReason> {
         let were_open = entry::close_interrupts();
         let exit = self.run_closed();
+        self.is_waiting = exit.as_ref().is_ok_and(firmware::waits_after);
         // The host's own trap returns do not restore SPV: one that was taken
         // before this thread ran would return into the guest.
         HSTATUS.clear_bits(HSTATUS::SPV::SET.value);

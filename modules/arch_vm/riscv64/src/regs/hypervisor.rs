@@ -61,6 +61,8 @@ register_bitfields![u64,
         CBCFE OFFSET(6) NUMBITS(1) [],
         /// CBO.ZERO works.
         CBZE OFFSET(7) NUMBITS(1) [],
+        /// The hardware updates accessed and dirty bits.
+        ADUE OFFSET(61) NUMBITS(1) [],
         /// Page-based memory types work.
         PBMTE OFFSET(62) NUMBITS(1) [],
         /// stimecmp works.

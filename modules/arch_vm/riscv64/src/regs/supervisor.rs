@@ -46,4 +46,6 @@ pub(crate) const SCOUNTEREN: Csr<0x106, super::COUNTERS::Register> = Csr::new();
 pub(crate) const SENVCFG: Csr<0x10a, PLAIN::Register> = Csr::new();
 pub(crate) const SCAUSE: Csr<0x142, CAUSE::Register> = Csr::new();
 pub(crate) const STVAL: Csr<0x143, PLAIN::Register> = Csr::new();
+pub(crate) const CYCLE: Csr<0xc00, PLAIN::Register> = Csr::new();
 pub(crate) const TIME: Csr<0xc01, PLAIN::Register> = Csr::new();
+pub(crate) const INSTRET: Csr<0xc02, PLAIN::Register> = Csr::new();

@@ -5,7 +5,7 @@
 
 use sbi_spec::base::{
     GET_MARCHID, GET_MIMPID, GET_MVENDORID, GET_SBI_IMPL_ID, GET_SBI_IMPL_VERSION,
-    GET_SBI_SPEC_VERSION, PROBE_EXTENSION, Version,
+    GET_SBI_SPEC_VERSION, PROBE_EXTENSION,
 };
 
 use super::{Call, Hart, Outcome, find};
@@ -30,7 +30,8 @@ pub(super) fn answer(_hart: &mut dyn Hart, call: &Call) -> Outcome {
     Outcome::success(value)
 }
 
-const SPEC_VERSION: u64 = ((Version::V2_0.major() as u64) << 24) | (Version::V2_0.minor() as u64);
+/// The version of the specification, 3.0: the major number above 24 bits of the minor one.
+const SPEC_VERSION: u64 = 3 << 24;
 
 #[cfg(test)]
 mod tests {
@@ -43,19 +44,22 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_2_0() {
-        assert_eq!(ask(GET_SBI_SPEC_VERSION, 0), Outcome::success(0x0200_0000));
+    fn the_version_is_3_0() {
+        assert_eq!(ask(GET_SBI_SPEC_VERSION, 0), Outcome::success(0x0300_0000));
     }
 
     #[test]
     fn a_probe_finds_what_is_there_and_nothing_else() {
         let present = [
-            0x10, 0x54494d45, 0x735049, 0x52464e43, 0x48534d, 0x53525354, 0x4442434e, 8,
+            0x10, 0x54494d45, 0x735049, 0x52464e43, 0x48534d, 0x53525354, 0x4442434e, 0x504d55,
+            0x53555350, 0x535441, 0x46574654, 8,
         ];
         for id in present {
             assert_eq!(ask(PROBE_EXTENSION, id), Outcome::success(1), "{id:#x}");
         }
-        for id in [9, 0x11, 0x504d55, 0x1_0000_0010] {
+        // Nothing of CPPC, NACL, SSE, DBTR and MPXY.
+        let absent = [0x43505043, 0x4e41434c, 0x535345, 0x44425452, 0x4d505859];
+        for id in [9, 0x11, 0x1_0000_0010].into_iter().chain(absent) {
             assert_eq!(ask(PROBE_EXTENSION, id), Outcome::success(0), "{id:#x}");
         }
     }

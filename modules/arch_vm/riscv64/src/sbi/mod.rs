@@ -6,23 +6,31 @@
 //! specification says and returns an [`Outcome`]. Nothing here touches hardware,
 //! and nothing is forwarded to the host's own firmware. Called by `exit`.
 //!
-//! Spec: RISC-V Supervisor Binary Interface, 2.0.
+//! Spec: RISC-V Supervisor Binary Interface, 3.0.
 
 mod base;
+mod counters;
 mod dbcn;
+mod fwft;
 mod hive;
 mod hsm;
 mod ipi;
 mod legacy;
+mod pmu;
 mod rfence;
 mod srst;
+mod sta;
+mod susp;
 mod time;
 
-use axdevice::PowerRequest;
+use axdevice::{GuestMemory, PowerRequest};
 use axvm::{AxVCpuExitReason, ConsoleCall, CpuPower, GuestPhysAddr};
 use sbi_spec::binary::SbiRet;
 
+pub(crate) use counters::{Counters, Events, Now, Source, read_by};
+pub(crate) use fwft::{Feature, Features};
 pub(crate) use hsm::start_error;
+pub(crate) use sta::StealTime;
 
 use crate::{fence::Fence, trap::Fault};
 
@@ -67,9 +75,36 @@ impl HartSet {
         }
     }
 
+    /// Returns how many harts are in the set.
+    pub fn len(self) -> u64 {
+        u64::from(self.0.count_ones())
+    }
+
     /// Tells whether a hart is in the set.
     pub fn contains(self, hart: usize) -> bool {
         hart < 64 && self.0.wrapping_shr(hart as u32) & 1 == 1
+    }
+}
+
+/// The address that means no memory, in both halves.
+const NO_MEMORY: (u64, u64) = (u64::MAX, u64::MAX);
+
+/// What one hart's firmware remembers between calls.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) counters: Counters,
+    pub(crate) steal: StealTime,
+    pub(crate) features: Features,
+}
+
+impl State {
+    /// Makes the state of a hart that starts, with these features.
+    pub(crate) fn new(features: Features) -> Self {
+        Self {
+            counters: Counters::new(),
+            steal: StealTime::default(),
+            features,
+        }
     }
 }
 
@@ -138,9 +173,12 @@ impl Outcome {
 }
 
 /// What calls need of the hart that makes them, and of its machine.
-pub trait Hart {
+pub(crate) trait Hart {
     /// Returns how many harts the machine has; their ids are below this.
     fn count(&self) -> usize;
+
+    /// Returns the id of this one.
+    fn id(&self) -> usize;
 
     /// Sets when the hart's timer fires, and takes back what is pending of it.
     fn set_timer(&mut self, deadline_ticks: u64);
@@ -163,6 +201,18 @@ pub trait Hart {
     /// Tells whether a range is wholly RAM.
     fn is_ram(&self, start: GuestPhysAddr, size_bytes: usize) -> bool;
 
+    /// Returns the machine's RAM.
+    fn ram(&self) -> &dyn GuestMemory;
+
+    /// Returns what is remembered for the hart.
+    fn state(&mut self) -> &mut State;
+
+    /// Changes the counters, with a look at what they count.
+    fn with_counters(&mut self, act: &mut dyn FnMut(&mut Counters, Now));
+
+    /// Makes the hardware follow the hart's features.
+    fn apply_features(&mut self);
+
     /// Reads eight bytes at a virtual address of the guest, as the guest would.
     fn read_virtual(&mut self, address: u64) -> Result<u64, Fault>;
 }
@@ -183,14 +233,18 @@ const fn one(id: usize, answer: fn(&mut dyn Hart, &Call) -> Outcome) -> Extensio
 }
 
 /// Every extension, those that are called most first.
-const EXTENSIONS: [Extension; 9] = [
+const EXTENSIONS: [Extension; 13] = [
     one(sbi_spec::time::EID_TIME, time::answer),
     one(sbi_spec::spi::EID_SPI, ipi::answer),
     one(sbi_spec::rfnc::EID_RFNC, rfence::answer),
     one(sbi_spec::base::EID_BASE, base::answer),
     one(sbi_spec::hsm::EID_HSM, hsm::answer),
     one(sbi_spec::dbcn::EID_DBCN, dbcn::answer),
+    one(sbi_spec::pmu::EID_PMU, pmu::answer),
+    one(sbi_spec::sta::EID_STA, sta::answer),
+    one(sbi_spec::fwft::EID_FWFT, fwft::answer),
     one(sbi_spec::srst::EID_SRST, srst::answer),
+    one(sbi_spec::susp::EID_SUSP, susp::answer),
     Extension {
         first: sbi_spec::legacy::LEGACY_SET_TIMER as u64,
         last: sbi_spec::legacy::LEGACY_SHUTDOWN as u64,
@@ -206,7 +260,7 @@ fn find(id: u64) -> Option<&'static Extension> {
 }
 
 /// Answers a call.
-pub fn answer(hart: &mut dyn Hart, call: &Call) -> Outcome {
+pub(crate) fn answer(hart: &mut dyn Hart, call: &Call) -> Outcome {
     match find(call.extension) {
         Some(extension) => (extension.answer)(hart, call),
         None => Outcome::not_supported(),
@@ -216,7 +270,8 @@ pub fn answer(hart: &mut dyn Hart, call: &Call) -> Outcome {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
-    use std::vec::Vec;
+    use axdevice::OutsideRam;
+    use std::{sync::Mutex, vec, vec::Vec};
 
     /// A hart that remembers what was asked of it.
     pub(crate) struct FakeHart {
@@ -226,6 +281,40 @@ pub(crate) mod testing {
         pub(crate) power: [CpuPower; 4],
         pub(crate) suspended: Option<usize>,
         pub(crate) word: Result<u64, Fault>,
+        pub(crate) ram: FakeRam,
+        pub(crate) state: State,
+        /// What every counter counts.
+        pub(crate) source: u64,
+        pub(crate) features_applied: usize,
+    }
+
+    /// RAM from [`RAM_START`] on.
+    pub(crate) struct FakeRam(Mutex<Vec<u8>>);
+
+    impl FakeRam {
+        fn with<T>(
+            &self,
+            start: GuestPhysAddr,
+            size_bytes: usize,
+            act: impl FnOnce(&mut [u8]) -> T,
+        ) -> Result<T, OutsideRam> {
+            let outside = OutsideRam { start, size_bytes };
+            let offset = start.as_usize().checked_sub(RAM_START as usize);
+            let offset = offset.ok_or(outside)?;
+            let end = offset.checked_add(size_bytes).ok_or(outside)?;
+            let mut bytes = self.0.lock().unwrap();
+            bytes.get_mut(offset..end).map(act).ok_or(outside)
+        }
+    }
+
+    impl GuestMemory for FakeRam {
+        fn read(&self, from: GuestPhysAddr, to: &mut [u8]) -> Result<(), OutsideRam> {
+            self.with(from, to.len(), |bytes| to.copy_from_slice(bytes))
+        }
+
+        fn write(&self, to: GuestPhysAddr, from: &[u8]) -> Result<(), OutsideRam> {
+            self.with(to, from.len(), |bytes| bytes.copy_from_slice(from))
+        }
     }
 
     impl Default for FakeHart {
@@ -242,6 +331,10 @@ pub(crate) mod testing {
                 ],
                 suspended: None,
                 word: Ok(0),
+                ram: FakeRam(Mutex::new(vec![0; RAM_BYTES as usize])),
+                state: State::new(Features::default()),
+                source: 0,
+                features_applied: 0,
             }
         }
     }
@@ -252,6 +345,27 @@ pub(crate) mod testing {
     impl Hart for FakeHart {
         fn count(&self) -> usize {
             self.power.len()
+        }
+
+        fn id(&self) -> usize {
+            0
+        }
+
+        fn ram(&self) -> &dyn GuestMemory {
+            &self.ram
+        }
+
+        fn state(&mut self) -> &mut State {
+            &mut self.state
+        }
+
+        fn with_counters(&mut self, act: &mut dyn FnMut(&mut Counters, Now)) {
+            let source = self.source;
+            act(&mut self.state.counters, &|_| source);
+        }
+
+        fn apply_features(&mut self) {
+            self.features_applied += 1;
         }
 
         fn set_timer(&mut self, deadline_ticks: u64) {
@@ -279,9 +393,7 @@ pub(crate) mod testing {
         }
 
         fn is_ram(&self, start: GuestPhysAddr, size_bytes: usize) -> bool {
-            let start = start.as_usize() as u64;
-            let end = start.checked_add(size_bytes as u64);
-            start >= RAM_START && end.is_some_and(|end| end <= RAM_START + RAM_BYTES)
+            self.ram.with(start, size_bytes, |_| ()).is_ok()
         }
 
         fn read_virtual(&mut self, _address: u64) -> Result<u64, Fault> {
