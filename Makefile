@@ -37,7 +37,7 @@ export SMP MEM LOG ONIDLE QEMU_ARGS
 export RUSTUP_TOOLCHAIN ?= stable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run justrun debug bundle test test-host test-qemu test-boot fmt fmt-check clippy doc clean
+.PHONY: help setup build run justrun debug bundle test test-host test-qemu test-boot bench fmt fmt-check clippy doc clean
 
 help: ## Show this help.
 	@echo 'make A=app ARCH=riscv64 run'

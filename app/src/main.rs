@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! AxHive: a type-1 hypervisor as an ArceOS application.
 //!
-//! On the bare machine ArceOS calls `main` (in [`boot`]) on CPU 0 with
+//! On the bare machine ArceOS calls `main` (in `boot`) on CPU 0 with
 //! interrupts open and the other CPUs idle. On the host the same crate is built
 //! for its tests, with the software architecture.
 #![cfg_attr(target_os = "none", no_std, no_main)]

@@ -80,8 +80,10 @@ pub(super) fn free(start: HostPhysAddr, size_bytes: usize) {
 #[expect(unsafe_code, reason = "clears memory that was just taken")]
 pub(super) fn zero(start: usize, size_bytes: usize) {
     type Line = [u64; 16];
+    const LINE_BYTES: usize = size_of::<Line>();
     let line = start as *mut Line;
-    for i in 0..size_bytes / size_of::<Line>() {
+    let lines = size_bytes.div_euclid(LINE_BYTES);
+    for i in 0..lines {
         // SAFETY: the callers hand in memory that they took from an allocator
         // just now: mapped, page-aligned, of this size, known to nobody else.
         unsafe { line.wrapping_add(i).write([0; 16]) };

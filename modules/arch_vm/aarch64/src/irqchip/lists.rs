@@ -9,7 +9,7 @@
 //! high is noticed; one that is linked to the hardware does not need to.
 //!
 //! Spec: Arm GIC Architecture Specification, "Virtual interrupt handling and
-//! prioritization", ICH_LR<n>_EL2.
+//! prioritization", `ICH_LR<n>_EL2`.
 
 use tock_registers::{LocalRegisterCopy, fields::FieldValue};
 
