@@ -19,11 +19,10 @@ case $mode in
     *) die "MODE=$mode is not release or debug" ;;
 esac
 
-# Two configurations would overwrite each other's linker script, so each has its own folder.
+# Its linker script may have the name of AxHive's, so it has a folder of its own.
 config=$(config_of "$arch") output=$root/target
 if [ -f "$crate/configs/$arch.toml" ]; then
-    config=$image.toml output=$root/target/${image##*/}
-    case $config in /*) ;; *) config=$root/$config ;; esac
+    config=$(realpath -m "$image.toml") output=$root/target/guests/$(basename "$(realpath "$crate")")
     mkdir -p "$(dirname "$config")"
     sed "s/^\(max-cpu-num *= *\)[0-9]*/\1${SMP:-2}/" "$crate/configs/$arch.toml" >"$config.new"
     # An unchanged configuration keeps its time, so that nothing is built again for it.
