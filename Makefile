@@ -28,7 +28,8 @@ ifeq ($(filter $(ARCH),$(ARCHES)),)
 endif
 
 NAME := $(notdir $(abspath $(A)))
-IMAGE := build/$(ARCH)/$(MODE)/$(NAME)
+# An ArceOS application with a platform of its own is built for a number of CPUs.
+IMAGE := build/$(ARCH)/$(MODE)/$(NAME)$(if $(wildcard $(A)/configs/$(ARCH).toml),-smp$(SMP))
 BUNDLE := $(if $(strip $(VM)),build/vms.bundle)
 TEST_ARCHES := $(if $(filter command,$(firstword $(origin ARCH))),$(ARCH),$(ARCHES))
 HOST_FEATURES := --workspace --features axhive/host
@@ -92,9 +93,11 @@ bench: ## Count what exits cost, beside the targets; BENCH="--linux --write" for
 
 fmt: ## Format the code.
 	cargo fmt --all
+	cargo fmt --manifest-path guests/arceos-demo/Cargo.toml
 
 fmt-check:
 	cargo fmt --all --check
+	cargo fmt --manifest-path guests/arceos-demo/Cargo.toml --check
 
 clippy: ## Lint the host build, the build for each machine, and the scripts.
 	@scripts/setup.sh $(ARCH) test

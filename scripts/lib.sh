@@ -28,8 +28,9 @@ config_of() {
     echo "$root/configs/platforms/$1.toml"
 }
 
+# platform_of CONFIG
 platform_of() {
-    sed -n 's/^platform *= *"\(.*\)".*/\1/p' "$(config_of "$1")"
+    sed -n 's/^platform *= *"\(.*\)".*/\1/p' "$1"
 }
 
 # at_least VERSION MINIMUM

@@ -21,6 +21,9 @@ pub struct Case {
     pub what: String,
     /// The architectures it is for.
     pub arch: Vec<String>,
+    /// The guests to build first, folders of guests/.
+    #[serde(default)]
+    pub needs: Vec<String>,
     /// Variables for make, such as `SMP` or `VM`; `{arch}` and `{case}` are filled in.
     #[serde(default)]
     pub make: std::collections::BTreeMap<String, String>,

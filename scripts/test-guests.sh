@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+# Gets the guests that a system test needs: test-guests.sh ARCH GUEST…
+# A guest is a folder of guests/; its images go where the VM files of configs/vms look for them.
+# Called by the system tests with what a case names as its needs.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+arch=$1
+shift
+cd "$root"
+
+# build GUEST IMAGE
+build() {
+    scripts/build.sh "$arch" release "guests/$1" "build/$arch/release/$2"
+}
+
+for guest in "$@"; do
+    case $guest in
+        # The number of CPUs is built in.
+        arceos-demo)
+            for cpus in 1 2; do
+                SMP=$cpus build "$guest" "$guest-smp$cpus"
+            done
+            ;;
+        *) build "$guest" "$guest" ;;
+    esac
+done
