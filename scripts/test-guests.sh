@@ -23,6 +23,10 @@ for guest in "$@"; do
                 SMP=$cpus build "$guest" "$guest-smp$cpus"
             done
             ;;
+        linux)
+            guests/linux/fetch.sh "$arch"
+            guests/linux/initramfs.sh "$arch"
+            ;;
         *) build "$guest" "$guest" ;;
     esac
 done
