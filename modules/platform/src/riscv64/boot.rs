@@ -69,7 +69,10 @@ unsafe extern "C" fn _start() -> ! {
     core::arch::naked_asm!("
         la      t0, {claimed}
         li      t1, 1
+        .option push
+        .option arch, +a
         amoswap.w.aq t1, t1, (t0)
+        .option pop
         beqz    t1, 2f
         la      t0, {starting_stack}
         ld      a1, (t0)
