@@ -75,11 +75,6 @@ impl HartSet {
         }
     }
 
-    /// Returns how many harts are in the set.
-    pub fn len(self) -> u64 {
-        u64::from(self.0.count_ones())
-    }
-
     /// Tells whether a hart is in the set.
     pub fn contains(self, hart: usize) -> bool {
         hart < 64 && self.0.wrapping_shr(hart as u32) & 1 == 1

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! sbi-test: asks the SBI firmware what the specification promises.
+//!
+//! The same image for bare QEMU and for AxHive, riscv64 only; elsewhere an empty
+//! program. Everything runs on the boot hart with interrupts masked; the suite
+//! starts and stops the others by itself. The first check that fails ends the
+//! run, and the machine is powered off as failed.
+//!
+//! Spec: RISC-V Supervisor Binary Interface, 3.0.
+
+#![cfg_attr(all(target_os = "none", target_arch = "riscv64"), no_std, no_main)]
+
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+mod call;
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+mod checks;
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+mod suite;
+
+#[cfg(not(all(target_os = "none", target_arch = "riscv64")))]
+fn main() {}
+
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+use rt::{
+    Ending, arch, cpu,
+    machine::{Failure, Machine},
+    say,
+};
+
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+rt::guest!("sbi-test", run, secondary);
+
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+fn run(found: Result<Machine, Failure>) -> ! {
+    match found.and_then(|machine| sequence(cpu::adopt(machine))) {
+        Ok(()) => {
+            say!("done");
+            arch::power::end(Ending::Done)
+        }
+        Err(failure) => rt::fail(failure),
+    }
+}
+
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+fn sequence(machine: &'static Machine) -> Result<(), Failure> {
+    suite::run(machine)?;
+    checks::run(machine)
+}
+
+/// No hart is started through the library.
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+fn secondary(_index: usize) -> ! {
+    arch::smp::stop()
+}
