@@ -53,8 +53,9 @@ name=$(sed -n '/^\[package\]/,/^\[/s/^name *= *"\(.*\)".*/\1/p' "$manifest")
 "$root/scripts/cargo.sh" "$arch" rustc "${arguments[@]}" --bin "$name" -- "${link[@]}"
 mkdir -p "$(dirname "$image")"
 cp "$output/$target/$folder/$name" "$image.elf"
-case $arch:${#link[@]} in
-    # A multiboot header may count on the file's being an ELF; ours does not.
-    x86_64:0) cp "$image.elf" "$image" ;;
-    *) llvm-objcopy -O binary "$image.elf" "$image" ;;
-esac
+# A multiboot header may count on the file's being an ELF; that of our platform does not.
+if [ "$arch" = x86_64 ] && { [ ${#link[@]} = 0 ] || [ "$config" != "$(config_of x86_64)" ]; }; then
+    cp "$image.elf" "$image"
+else
+    llvm-objcopy -O binary "$image.elf" "$image"
+fi

@@ -12,7 +12,7 @@ use axvm::AccessWidth;
 
 use super::{
     bank::{BANK, Bank, mask},
-    state::{NOBODY, SPI_BANKS, State, Version},
+    state::{NOBODY, SGIS, SPI_BANKS, State, Version},
 };
 
 const CONTROL: u64 = 0x000;
@@ -74,6 +74,17 @@ impl WordRegister {
         }
     }
 
+    /// Returns the bits that software can change. Our GICv2 has no groups;
+    /// its SGIs are always enabled, and pend by registers of their own.
+    fn writable(self, version: Version, index: usize) -> u32 {
+        match (version, self, index) {
+            (Version::V2, Self::Group, _) => 0,
+            (Version::V2, Self::SetEnable | Self::ClearEnable, 0) => !SGIS,
+            (Version::V2, Self::SetPending | Self::ClearPending, 0) => !SGIS,
+            _ => u32::MAX,
+        }
+    }
+
     fn write(self, bank: &mut Bank, value: u32) {
         match self {
             Self::Group => bank.group1 = value,
@@ -108,13 +119,9 @@ pub(crate) fn read_bank(state: &State, cpu: usize, offset: u64) -> Option<u32> {
 pub(crate) fn write_bank(state: &mut State, cpu: usize, access: Write) -> bool {
     let Write { offset, value, .. } = access;
     if let Some((register, index)) = WordRegister::at(offset) {
-        let version = state.version;
+        let writable = register.writable(state.version, index);
         if let Some(bank) = state.bank_at_mut(cpu, index) {
-            let is_fixed = register == WordRegister::Group && version == Version::V2;
-            // An SGI of GICv2 is always enabled and pends by its own registers.
-            if !is_fixed {
-                register.write(bank, value);
-            }
+            register.write(bank, value & writable);
         }
         state.attend_all();
         return true;

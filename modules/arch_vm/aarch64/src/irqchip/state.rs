@@ -22,7 +22,8 @@ pub(crate) const SPURIOUS: u32 = 1023;
 /// The most vCPUs that a machine may have.
 pub(crate) const VCPUS_MAX: usize = 64;
 
-const SGIS: u32 = 0xffff;
+/// The software-generated interrupts, in the bank of each vCPU.
+pub(crate) const SGIS: u32 = 0xffff;
 const SGI_COUNT: usize = 16;
 
 /// Which controller the guest sees.
@@ -79,8 +80,12 @@ pub(crate) struct Candidate {
 impl State {
     /// Makes a controller after reset.
     pub(crate) fn new(version: Version, vcpus: usize) -> Self {
+        let mut bank = Bank::new(SGIS);
+        if version == Version::V2 {
+            bank.enabled = SGIS;
+        }
         let private = Private {
-            bank: Bank::new(SGIS),
+            bank,
             is_asleep: true,
             senders: [0; SGI_COUNT],
             interface: super::cpu_interface::CpuInterface::default(),

@@ -258,6 +258,18 @@ fn a_gicv2_sgi_names_each_sender_once() {
 }
 
 #[test]
+fn gicv2_sgis_are_always_enabled_and_pend_by_their_own_registers() {
+    let mut state = gicv2(2);
+    write(&mut state, 1, Frame::Distributor, 0x180, u64::MAX);
+    assert_eq!(read(&mut state, 1, Frame::Distributor, 0x100), 0xffff);
+    write(&mut state, 1, Frame::Distributor, 0x200, 0xffff);
+    assert!(!state.signals(1));
+    write(&mut state, 0, Frame::Distributor, 0xf00, 2 << 16 | 1);
+    write(&mut state, 1, Frame::Distributor, 0x280, 0xffff);
+    assert_eq!(read(&mut state, 1, Frame::CpuInterface, 0xc), 1);
+}
+
+#[test]
 fn a_more_urgent_gicv2_interrupt_nests() {
     let mut state = gicv2(1);
     state.write(
