@@ -208,7 +208,7 @@ fn pmu() -> Checked {
     const SET_TIMER: usize = 0xf_0005;
     const CYCLES: usize = 1;
     const CLEAR: usize = 1 << 1;
-    const FROM: usize = 1 << 40;
+    const FROM: usize = 1 << 60;
     let count = expect("the number of counters", call(PMU, 0, [0; 5]), 0)?;
     let all = usize::MAX >> (64 - count);
     let info = call(PMU, 1, [count, 0, 0, 0, 0]);
