@@ -18,11 +18,7 @@ build() {
 for guest in "$@"; do
     case $guest in
         # The number of CPUs is built in.
-        arceos-demo)
-            for cpus in 1 2; do
-                SMP=$cpus build "$guest" "$guest-smp$cpus"
-            done
-            ;;
+        arceos-demo-smp*) SMP=${guest#arceos-demo-smp} build arceos-demo "$guest" ;;
         linux)
             guests/linux/fetch.sh "$arch"
             guests/linux/initramfs.sh "$arch"
