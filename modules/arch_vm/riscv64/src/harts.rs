@@ -137,23 +137,22 @@ impl<H: AxVMHal> Harts<H> {
         self.hal.current_pcpu_id()
     }
 
-    /// Sends software interrupts; `own` is not asked to look, as it will.
-    pub(crate) fn send_ipi(&self, targets: HartSet, own: Option<usize>) {
+    /// Sends software interrupts.
+    pub(crate) fn send_ipi(&self, targets: HartSet) {
         for hart in self.in_set(targets) {
             hart.software.store(true, Ordering::SeqCst);
-            self.make_look(hart, own);
+            hart.control.request(Request::Event);
         }
     }
 
-    /// Lets all harts of a set but `own` carry a fence out before their next
+    /// Lets harts other than the caller's carry a fence out before their next
     /// instruction; when this returns, none is in its guest without having done so.
-    pub(crate) fn fence_others(&self, targets: HartSet, own: usize, fence: Fence) {
-        let others = || self.in_set(targets).filter(|hart| hart.control.id() != own);
-        for hart in others() {
+    pub(crate) fn fence_others(&self, others: HartSet, fence: Fence) {
+        for hart in self.in_set(others) {
             hart.fences.put(fence);
             hart.control.request(Request::Event);
         }
-        others().for_each(Hart::wait_for_fences);
+        self.in_set(others).for_each(Hart::wait_for_fences);
     }
 
     /// Returns a hart's power.
