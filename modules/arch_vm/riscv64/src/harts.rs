@@ -15,7 +15,7 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use axdevice::Lock;
+use axdevice::RawLock;
 use axdevice::{AccessFault, AccessWidth, IoDevice, IrqSink};
 use axvm::{AxVMHal, CpuPower, GuestPhysAddr, PCpuId, Ram, Request, VCpuControl};
 
@@ -87,7 +87,7 @@ impl<H: AxVMHal> Hart<H> {
 pub(crate) struct Harts<H: AxVMHal> {
     pub(crate) hal: H,
     harts: Vec<Hart<H>>,
-    plic: Lock<Plic>,
+    plic: RawLock<Plic>,
     ram: Arc<Ram<H>>,
     pub(crate) tlb: VmTlb,
     pub(crate) time: GuestTime,
@@ -105,7 +105,7 @@ impl<H: AxVMHal> Harts<H> {
         Self {
             hal: hal.clone(),
             harts: controls.iter().map(Hart::new).collect(),
-            plic: Lock::new(Plic::new(contexts, EDGE_SOURCES)),
+            plic: RawLock::new(Plic::new(contexts, EDGE_SOURCES)),
             ram: ram.clone(),
             tlb: VmTlb::new(),
             time,
@@ -175,20 +175,20 @@ impl<H: AxVMHal> Harts<H> {
 
     /// Uses the interrupt controller, and passes on what changes of its outputs.
     pub(crate) fn with_plic<T>(&self, own: Option<usize>, act: impl FnOnce(&mut Plic) -> T) -> T {
-        self.hal.without_preemption(|| {
-            let were_open = entry::close_interrupts();
-            let (result, raised) = {
-                let mut plic = self.plic.lock();
-                let result = act(&mut plic);
-                (result, self.update_outputs(&plic))
-            };
+        let were_open = entry::close_interrupts();
+        let (result, raised) = {
+            let mut plic = self.plic.lock();
+            let result = act(&mut plic);
+            (result, self.update_outputs(&plic))
+        };
+        entry::restore_interrupts(were_open);
+        if raised != 0 {
             self.harts
                 .iter()
                 .filter(|hart| raised & hart_bit(hart) != 0)
                 .for_each(|hart| self.make_look(hart, own));
-            entry::restore_interrupts(were_open);
-            result
-        })
+        }
+        result
     }
 
     /// Drives each hart's wire; returns those whose wire has gone high.
