@@ -138,6 +138,8 @@ impl<H: AxVMHal> Harts<H> {
     }
 
     /// Sends software interrupts.
+    // Not inlined, as `fast`, which never comes here, would pay for its registers.
+    #[inline(never)]
     pub(crate) fn send_ipi(&self, targets: HartSet) {
         for hart in self.in_set(targets) {
             hart.software.store(true, Ordering::SeqCst);
@@ -147,6 +149,7 @@ impl<H: AxVMHal> Harts<H> {
 
     /// Lets harts other than the caller's carry a fence out before their next
     /// instruction; when this returns, none is in its guest without having done so.
+    #[inline(never)]
     pub(crate) fn fence_others(&self, others: HartSet, fence: Fence) {
         for hart in self.in_set(others) {
             hart.fences.put(fence);
@@ -201,8 +204,12 @@ impl<H: AxVMHal> Harts<H> {
                 .wrapping_mul(CONTEXTS_PER_HART)
                 .wrapping_add(SUPERVISOR);
             let is_raised = plic.is_raised(context);
-            let was_raised = hart.external.swap(is_raised, Ordering::SeqCst);
-            if is_raised && !was_raised {
+            // Changed by holders of the lock only.
+            if hart.external.load(Ordering::Relaxed) == is_raised {
+                continue;
+            }
+            hart.external.store(is_raised, Ordering::SeqCst);
+            if is_raised {
                 raised |= hart_bit(hart);
             }
         }
