@@ -50,6 +50,8 @@ pub use console::{Console, ConsoleOutput, InputListener};
 pub use device::{AccessFault, IoDevice, SharedDevice, shared};
 pub use irq::{IrqLine, IrqSink, LevelLine};
 pub use kspin::SpinNoPreempt as Lock;
+/// A lock for who is held on its CPU already.
+pub use kspin::SpinRaw as RawLock;
 pub use memory::{GuestMemory, OutsideRam};
 pub use power::{PowerRequest, PowerSink, SifiveTest};
 pub use rtc::{GoldfishRtc, Pl031};

@@ -10,7 +10,7 @@
 //! Interrupts must be closed from there until the entry, so that this
 //! interrupt is taken in the guest. No lock is involved.
 
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 
 use axvm_types::{VCpuId, VMId};
 
@@ -38,6 +38,8 @@ pub struct VCpuControl<H: AxVCpuHal> {
     /// The physical CPU on which the vCPU is in its guest, or [`OUTSIDE`].
     in_guest_on: AtomicUsize,
     event: H::Event,
+    /// Its thread waits, or is about to: only then is a wake worth its price.
+    waits: AtomicBool,
     stats: VCpuStats,
     pub(crate) switch: PowerSwitch,
 }
@@ -56,6 +58,7 @@ impl<H: AxVCpuHal> VCpuControl<H> {
             requests: AtomicU32::new(0),
             in_guest_on: AtomicUsize::new(OUTSIDE),
             event: hal.new_event(),
+            waits: AtomicBool::new(false),
             stats: VCpuStats::new(),
             switch: PowerSwitch::new(power),
         }
@@ -90,7 +93,8 @@ impl<H: AxVCpuHal> VCpuControl<H> {
         self.requests.fetch_or(request as u32, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         match self.in_guest_on.load(Ordering::SeqCst) {
-            OUTSIDE => self.event.wake(),
+            OUTSIDE if self.waits.load(Ordering::SeqCst) => self.event.wake(),
+            OUTSIDE => {}
             cpu => self.hal.kick_pcpu(PCpuId(cpu)),
         }
     }
@@ -142,6 +146,11 @@ impl<H: AxVCpuHal> VCpuControl<H> {
     /// Waits, as the vCPU's thread, for `ready` or the deadline; each request
     /// makes it look again, and ends the wait only if `ready` says so.
     pub fn wait(&self, deadline_ns: Option<u64>, ready: &dyn Fn() -> bool) {
+        // Before the first look of `ready`: a request is either seen by it, or its
+        // sender sees that there is somebody to wake.
+        self.waits.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         self.event.wait_until(deadline_ns, ready);
+        self.waits.store(false, Ordering::SeqCst);
     }
 }

@@ -104,12 +104,25 @@ impl<A: ArchVm> VCpuTask for VCpuThread<A> {
 impl<A: ArchVm> Parts<A> {
     fn run_until_end(&self) -> Result<()> {
         while self.look_around()? {
-            let exit = self.hal().without_preemption(|| self.vcpu.run())?;
-            if exit != Exit::Nothing {
+            let run = || self.vcpu.run_with(|vcpu, exit| self.finish(vcpu, exit));
+            if let Some(exit) = self.hal().without_preemption(run)? {
                 self.handle(exit)?;
             }
         }
         Ok(())
+    }
+
+    /// Handles what needs only a device, while the vCPU's registers are at hand;
+    /// anything else comes back.
+    fn finish(&self, vcpu: &mut A::VCpu, exit: Exit) -> Option<Exit> {
+        match exit {
+            Exit::MmioRead { .. } => self.mmio_read(vcpu, exit),
+            Exit::MmioWrite { addr, width, data } => self.mmio_write(vcpu, (addr, width, data)),
+            // Taken by the host as soon as `run` had opened interrupts again.
+            Exit::ExternalInterrupt { .. } | Exit::Nothing => {}
+            other => return Some(other),
+        }
+        None
     }
 
     fn hal(&self) -> &A::Hal {
@@ -173,8 +186,6 @@ impl<A: ArchVm> Parts<A> {
     fn handle(&self, exit: Exit) -> Result<()> {
         match exit {
             Exit::Hypercall { nr, args: _ } => self.hypercall(nr),
-            Exit::MmioRead { .. } => self.mmio_read(exit),
-            Exit::MmioWrite { addr, width, data } => self.mmio_write(addr, width, data),
             Exit::SysRegRead { addr, reg } => {
                 let read = self.machine.devices.handle_sys_reg_read(addr);
                 self.finish_read(read, GuestAccess::SysReg, |vcpu, v| vcpu.set_gpr(reg, v));
@@ -191,7 +202,8 @@ impl<A: ArchVm> Parts<A> {
                 let written = self.machine.devices.handle_port_write(port, width, data);
                 self.finish_write(written, GuestAccess::PortWrite);
             }
-            // Taken by the host as soon as `run` had opened interrupts again.
+            // Done by `finish`.
+            Exit::MmioRead { .. } | Exit::MmioWrite { .. } => {}
             Exit::ExternalInterrupt { .. } | Exit::Nothing => {}
             Exit::NestedPageFault { addr, access_flags } => self.page_fault(addr, access_flags),
             Exit::Halt => self.halt()?,
@@ -222,7 +234,7 @@ impl<A: ArchVm> Parts<A> {
         self.with_vcpu(|vcpu| vcpu.set_return_value(answer));
     }
 
-    fn mmio_read(&self, exit: Exit) {
+    fn mmio_read(&self, vcpu: &mut A::VCpu, exit: Exit) {
         let Exit::MmioRead {
             addr,
             width,
@@ -233,19 +245,22 @@ impl<A: ArchVm> Parts<A> {
         else {
             return;
         };
-        let read = self.machine.devices.handle_mmio_read(addr, width);
-        self.finish_read(read, GuestAccess::Read(addr), |vcpu, raw| {
-            let value = match signed_ext {
-                true => sign_extend(raw, width, reg_width),
-                false => truncate(raw, width),
-            };
-            vcpu.set_gpr(reg, value);
-        });
+        let Ok(raw) = self.machine.devices.handle_mmio_read(addr, width) else {
+            return vcpu.refuse_access(GuestAccess::Read(addr));
+        };
+        let value = match signed_ext {
+            true => sign_extend(raw, width, reg_width),
+            false => truncate(raw, width),
+        };
+        vcpu.set_gpr(reg, value);
     }
 
-    fn mmio_write(&self, addr: GuestPhysAddr, width: AccessWidth, data: u64) {
+    fn mmio_write(&self, vcpu: &mut A::VCpu, access: (GuestPhysAddr, AccessWidth, u64)) {
+        let (addr, width, data) = access;
         let written = self.machine.devices.handle_mmio_write(addr, width, data);
-        self.finish_write(written, GuestAccess::Write(addr));
+        if written.is_err() {
+            vcpu.refuse_access(GuestAccess::Write(addr));
+        }
     }
 
     fn finish_read(

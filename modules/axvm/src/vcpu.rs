@@ -13,7 +13,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use axdevice::Lock;
+use axdevice::RawLock;
 use axvm_types::{HostPhysAddr, VCpuId};
 
 use crate::{
@@ -65,7 +65,7 @@ pub struct AxVCpu<A: ArchVm> {
     id: VCpuId,
     pcpus: PCpuSet,
     state: AtomicU8,
-    arch: Lock<A::VCpu>,
+    arch: RawLock<A::VCpu>,
     control: Arc<VCpuControl<A::Hal>>,
 }
 
@@ -76,7 +76,7 @@ impl<A: ArchVm> AxVCpu<A> {
             id: control.id(),
             pcpus,
             state: AtomicU8::new(VCpuState::Created as u8),
-            arch: Lock::new(arch),
+            arch: RawLock::new(arch),
             control,
         }
     }
@@ -108,6 +108,7 @@ impl<A: ArchVm> AxVCpu<A> {
 
     /// Takes a step from one state to another around `step`.
     ///
+    /// The caller is held on its CPU, as whoever takes the lock must be.
     /// In any other state than `from` it does not take the step; if the step
     /// fails, or was not allowed, the vCPU is Invalid.
     pub fn with_state_transition<T>(
@@ -123,9 +124,12 @@ impl<A: ArchVm> AxVCpu<A> {
 
     /// Sets the stage-2 root and all registers to their state at power-on.
     pub fn setup(&self, root: HostPhysAddr) -> Result<()> {
-        self.with_state_transition(VCpuState::Created, VCpuState::Free, |arch| {
+        let setup = |arch: &mut A::VCpu| {
             arch.set_ept_root(root)?;
             arch.setup(Default::default())
+        };
+        self.control.hal().without_preemption(|| {
+            self.with_state_transition(VCpuState::Created, VCpuState::Free, setup)
         })
     }
 
@@ -141,16 +145,25 @@ impl<A: ArchVm> AxVCpu<A> {
 
     /// Runs its guest until something leaves the architecture.
     pub fn run(&self) -> Result<AxVCpuExitReason> {
+        self.run_with(|_, exit| exit)
+    }
+
+    /// Runs its guest until something leaves the architecture, and lets `finish`
+    /// have that before the lock of its registers is given back.
+    #[inline]
+    pub(crate) fn run_with<T>(
+        &self,
+        finish: impl FnOnce(&mut A::VCpu, AxVCpuExitReason) -> T,
+    ) -> Result<T> {
         let run = |arch: &mut A::VCpu| {
             let exit = arch.run()?;
-            if exit != AxVCpuExitReason::Nothing {
+            if !matches!(exit, AxVCpuExitReason::Nothing) {
                 self.control.stats().trace(exit.trace(arch.guest_pc()));
             }
-            Ok(exit)
+            self.move_state(VCpuState::Running, VCpuState::Ready)?;
+            Ok(finish(arch, exit))
         };
-        let exit = self.with_state_transition(VCpuState::Ready, VCpuState::Running, run)?;
-        self.move_state(VCpuState::Running, VCpuState::Ready)?;
-        Ok(exit)
+        self.with_state_transition(VCpuState::Ready, VCpuState::Running, run)
     }
 
     /// Puts its registers away, since its thread is going to wait.

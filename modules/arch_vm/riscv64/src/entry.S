@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-// The world switch: into the guest that a0's frame describes, and back.
+// The world switch: into the guest of the vCPU in a0, and back.
 //
-// In:  a0 = frame, interrupts closed, sscratch 0, the guest's CSRs loaded.
+// In:  a0 = vCPU, which starts with its frame; interrupts closed, sscratch 0,
+//      the guest's CSRs loaded.
 // Out: as a function that returns; the frame has the guest's registers.
 //
-//  caller -> save s0-s11 ra gp tp -> sscratch = frame, stvec = 2f -> sret
-//  guest traps -> 2: sscratch 0, stvec back -> restore -> caller
+//  caller -> save s0-s11 ra gp tp -> sscratch = vCPU, stvec = 2f -> 5:
+//  2: guest traps -> save t0-t6 a0-a7 ra sp -> a call? finish it on the host's
+//     stack: sepc behind it -> 5: load those, sret
+//  6: anything else -> save the rest -> sscratch 0, stvec back -> caller
+//
+// What is between 2 and 5 keeps sscratch, stvec, sstatus and hstatus as they are
+// in the guest, and gp and tp are the guest's, too.
 
     .option push
     .option norelax
@@ -39,23 +45,10 @@
     sd      t0, {host_sstatus}(a0)
     li      t0, {spv}
     csrs    0x600, t0               // hstatus: sret goes to V=1
-
-    ld      ra,  1 * 8(a0)
-    ld      sp,  2 * 8(a0)
     ld      gp,  3 * 8(a0)
     ld      tp,  4 * 8(a0)
-    ld      t0,  5 * 8(a0)
-    ld      t1,  6 * 8(a0)
-    ld      t2,  7 * 8(a0)
     ld      s0,  8 * 8(a0)
     ld      s1,  9 * 8(a0)
-    ld      a1, 11 * 8(a0)
-    ld      a2, 12 * 8(a0)
-    ld      a3, 13 * 8(a0)
-    ld      a4, 14 * 8(a0)
-    ld      a5, 15 * 8(a0)
-    ld      a6, 16 * 8(a0)
-    ld      a7, 17 * 8(a0)
     ld      s2, 18 * 8(a0)
     ld      s3, 19 * 8(a0)
     ld      s4, 20 * 8(a0)
@@ -66,27 +59,16 @@
     ld      s9, 25 * 8(a0)
     ld      s10, 26 * 8(a0)
     ld      s11, 27 * 8(a0)
-    ld      t3, 28 * 8(a0)
-    ld      t4, 29 * 8(a0)
-    ld      t5, 30 * 8(a0)
-    ld      t6, 31 * 8(a0)
-    ld      a0, 10 * 8(a0)
-    sret
+    j       5f
 
     .balign 4                       // stvec has no low bits
 2:
     csrrw   a0, sscratch, a0
     sd      ra,  1 * 8(a0)
     sd      sp,  2 * 8(a0)
-    sd      gp,  3 * 8(a0)
-    sd      tp,  4 * 8(a0)
     sd      t0,  5 * 8(a0)
     sd      t1,  6 * 8(a0)
     sd      t2,  7 * 8(a0)
-    sd      s0,  8 * 8(a0)
-    sd      s1,  9 * 8(a0)
-    csrrw   t0, sscratch, zero      // the guest's a0
-    sd      t0, 10 * 8(a0)
     sd      a1, 11 * 8(a0)
     sd      a2, 12 * 8(a0)
     sd      a3, 13 * 8(a0)
@@ -94,6 +76,49 @@
     sd      a5, 15 * 8(a0)
     sd      a6, 16 * 8(a0)
     sd      a7, 17 * 8(a0)
+    sd      t3, 28 * 8(a0)
+    sd      t4, 29 * 8(a0)
+    sd      t5, 30 * 8(a0)
+    sd      t6, 31 * 8(a0)
+    csrrw   t0, sscratch, a0        // the guest's a0
+    sd      t0, 10 * 8(a0)
+
+    csrr    t0, scause
+    li      t1, {supervisor_ecall}
+    ld      sp, {host_sp}(a0)
+    bne     t0, t1, 6f
+    call    {finish_call}
+    beqz    a0, 6f
+    csrr    t0, sepc
+    addi    t0, t0, 4
+    csrw    sepc, t0
+    csrr    a0, sscratch
+5:
+    ld      ra,  1 * 8(a0)
+    ld      sp,  2 * 8(a0)
+    ld      t0,  5 * 8(a0)
+    ld      t1,  6 * 8(a0)
+    ld      t2,  7 * 8(a0)
+    ld      a1, 11 * 8(a0)
+    ld      a2, 12 * 8(a0)
+    ld      a3, 13 * 8(a0)
+    ld      a4, 14 * 8(a0)
+    ld      a5, 15 * 8(a0)
+    ld      a6, 16 * 8(a0)
+    ld      a7, 17 * 8(a0)
+    ld      t3, 28 * 8(a0)
+    ld      t4, 29 * 8(a0)
+    ld      t5, 30 * 8(a0)
+    ld      t6, 31 * 8(a0)
+    ld      a0, 10 * 8(a0)
+    sret
+
+6:
+    csrrw   a0, sscratch, zero
+    sd      gp,  3 * 8(a0)
+    sd      tp,  4 * 8(a0)
+    sd      s0,  8 * 8(a0)
+    sd      s1,  9 * 8(a0)
     sd      s2, 18 * 8(a0)
     sd      s3, 19 * 8(a0)
     sd      s4, 20 * 8(a0)
@@ -104,10 +129,6 @@
     sd      s9, 25 * 8(a0)
     sd      s10, 26 * 8(a0)
     sd      s11, 27 * 8(a0)
-    sd      t3, 28 * 8(a0)
-    sd      t4, 29 * 8(a0)
-    sd      t5, 30 * 8(a0)
-    sd      t6, 31 * 8(a0)
 
     ld      t0, {host_stvec}(a0)
     csrw    stvec, t0
@@ -117,7 +138,6 @@
     csrr    t0, sepc
     sd      t0, {sepc}(a0)
 
-    ld      sp, {host_sp}(a0)
     ld      ra,  0 * 8(sp)
     ld      gp,  1 * 8(sp)
     ld      tp,  2 * 8(sp)

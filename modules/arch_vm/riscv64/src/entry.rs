@@ -12,21 +12,27 @@
 
 use core::arch::{asm, naked_asm};
 
-use crate::frame::{FloatRegisters, Frame};
+use axvm::AxVMHal;
+
+use crate::{
+    exit, fast,
+    frame::{FloatRegisters, Frame},
+    vcpu::RiscvVCpu,
+};
 
 /// hstatus.SPV.
 const SPV: u64 = 1 << 7;
 /// sstatus.SIE.
 const SIE: u64 = 1 << 1;
 
-/// Runs the guest until it traps.
+/// Runs the guest until a trap comes that [`fast::finish_call`] does not finish.
 ///
 /// # Safety
-/// 1. `frame` is valid, and nobody else uses it.
+/// 1. `vcpu` is valid, and nobody else uses it.
 /// 2. Interrupts are closed, and the vCPU's CSRs are loaded on this CPU.
 /// 3. sscratch is 0.
 #[unsafe(naked)]
-pub(crate) unsafe extern "C" fn enter(frame: *mut Frame) {
+pub(crate) unsafe extern "C" fn enter<H: AxVMHal>(vcpu: *mut RiscvVCpu<H>) {
     naked_asm!(
         include_str!("entry.S"),
         sepc = const Frame::PC,
@@ -35,6 +41,8 @@ pub(crate) unsafe extern "C" fn enter(frame: *mut Frame) {
         host_stvec = const Frame::HOST_STVEC,
         host_sp = const Frame::HOST_SP,
         spv = const SPV,
+        supervisor_ecall = const exit::SUPERVISOR_ECALL,
+        finish_call = sym fast::finish_call::<H>,
     )
 }
 

@@ -3,9 +3,11 @@
 //!
 //! The guest is never entered; fetches and loads trap, and fences do nothing.
 
-use crate::frame::{FloatRegisters, Frame};
+use axvm::AxVMHal;
 
-pub(crate) unsafe fn enter(_frame: *mut Frame) {}
+use crate::{frame::FloatRegisters, vcpu::RiscvVCpu};
+
+pub(crate) unsafe fn enter<H: AxVMHal>(_vcpu: *mut RiscvVCpu<H>) {}
 
 pub(crate) fn fetch(_address: u64) -> Option<u16> {
     None

@@ -22,18 +22,18 @@ use crate::{
     entry,
     fence::{Asid, Fence},
     flush,
-    frame::{A0, A1, A6, A7},
+    frame::A0,
     harts,
     insn::{self, Access, Extension, Kind, Transformed},
     regs::{CAUSE, HTINST, HTVAL, HVIP, SCAUSE, SSTATUS, STVAL, VS_INTERRUPTS},
-    sbi::{self, Call, Counters, Hart, HartSet, Now, Outcome, State},
+    sbi::{self, Counters, Hart, HartSet, Now, Outcome, State},
     trap::{Cause, Fault},
     vcpu::{RiscvVCpu, Trapped},
     vm::PLIC,
 };
 
 /// Causes of traps that come out of a guest.
-const SUPERVISOR_ECALL: u64 = 10;
+pub(crate) const SUPERVISOR_ECALL: u64 = 10;
 const FETCH_GUEST_PAGE_FAULT: u64 = 20;
 const LOAD_GUEST_PAGE_FAULT: u64 = 21;
 const VIRTUAL_INSTRUCTION: u64 = 22;
@@ -76,17 +76,10 @@ fn unhandled(code: u64) -> Step {
 
 /// Answers a call of the guest's supervisor.
 fn firmware_call<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
-    let call = Call {
-        extension: vcpu.frame.gpr(A7),
-        function: vcpu.frame.gpr(A6),
-        args: core::array::from_fn(|i| vcpu.frame.gpr(A0.wrapping_add(i))),
-    };
-    count(vcpu, ExitKind::Firmware);
+    let call = vcpu.frame.call();
+    vcpu.count(ExitKind::Firmware);
     match sbi::answer(vcpu, &call) {
-        Outcome::Return(ret) => {
-            vcpu.frame.set_gpr(A0, ret.error);
-            vcpu.frame.set_gpr(A1, ret.value);
-        }
+        Outcome::Return(ret) => vcpu.frame.set_return(ret),
         Outcome::ReturnLegacy(value) => vcpu.frame.set_gpr(A0, value),
         Outcome::Fault(fault) => {
             vcpu.inject(fault);
@@ -105,12 +98,6 @@ fn firmware_call<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
     }
     vcpu.frame.skip(ECALL_BYTES);
     Step::Resume
-}
-
-fn count<H: AxVMHal>(vcpu: &RiscvVCpu<H>, kind: ExitKind) {
-    if let Some(hart) = vcpu.hart() {
-        hart.control.stats().count(kind);
-    }
 }
 
 /// Returns the guest physical address of a guest page fault.
@@ -212,7 +199,7 @@ fn device_access<H: AxVMHal>(vcpu: &RiscvVCpu<H>, addr: GuestPhysAddr, access: A
 
 fn interrupt_controller<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>, offset: u64, access: Access) -> Step {
     use axvm::{AxArchVCpu, GuestAccess};
-    count(vcpu, ExitKind::Mmio);
+    vcpu.count(ExitKind::Mmio);
     let own = Some(vcpu.id);
     let nowhere = physical(offset);
     match access.kind {
@@ -274,7 +261,7 @@ fn wait<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
     vcpu.frame.skip(4);
     match vcpu.has_interrupt() {
         true => {
-            count(vcpu, ExitKind::Halt);
+            vcpu.count(ExitKind::Halt);
             Step::Resume
         }
         false => Step::Leave(Exit::Halt),
@@ -313,7 +300,13 @@ impl<H: AxVMHal> Hart for RiscvVCpu<H> {
 
     fn send_ipi(&mut self, targets: HartSet) {
         self.count_sent(targets, IPI_SENT);
-        self.harts.send_ipi(targets, Some(self.id));
+        if targets.contains(self.id) {
+            HVIP.set_bits(VS_INTERRUPTS::SOFTWARE::SET.value);
+        }
+        let others = targets.without(self.id);
+        if !others.is_empty() {
+            self.harts.send_ipi(others);
+        }
     }
 
     fn clear_ipi(&mut self) {
@@ -325,7 +318,10 @@ impl<H: AxVMHal> Hart for RiscvVCpu<H> {
 
     fn fence(&mut self, targets: HartSet, fence: Fence) {
         self.count_sent(targets, sent(fence));
-        self.harts.fence_others(targets, self.id, fence);
+        let others = targets.without(self.id);
+        if !others.is_empty() {
+            self.harts.fence_others(others, fence);
+        }
         if targets.contains(self.id) {
             flush::fence(fence);
         }
@@ -375,6 +371,7 @@ fn load_fault(code: u64) -> Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::{A1, A6, A7};
     use crate::{
         regs::{VSCAUSE, VSEPC, VSIE, VSIP, VSSTATUS, VSTVAL, VSTVEC},
         testing::{FakeHost, with_bound_vcpu},

@@ -7,7 +7,10 @@
 
 use tock_registers::LocalRegisterCopy;
 
-use crate::regs::SSTATUS;
+use crate::{
+    regs::SSTATUS,
+    sbi::{Call, Ret},
+};
 
 /// The registers that each exit saves.
 #[repr(C)]
@@ -71,6 +74,23 @@ impl Frame {
         if let Some(slot) = self.gprs.get_mut(register).filter(|_| register != 0) {
             *slot = value;
         }
+    }
+
+    /// Returns the call that the guest makes.
+    #[inline]
+    pub(crate) fn call(&self) -> Call {
+        Call {
+            extension: self.gpr(A7),
+            function: self.gpr(A6),
+            args: core::array::from_fn(|i| self.gpr(A0.wrapping_add(i))),
+        }
+    }
+
+    /// Answers a call.
+    #[inline]
+    pub(crate) fn set_return(&mut self, ret: Ret) {
+        self.set_gpr(A0, ret.error);
+        self.set_gpr(A1, ret.value);
     }
 
     /// Moves the guest on behind an instruction.

@@ -15,7 +15,7 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use axdevice::Lock;
+use axdevice::RawLock;
 use axdevice::{AccessFault, AccessWidth, IoDevice, IrqSink};
 use axvm::{AxVMHal, CpuPower, GuestPhysAddr, PCpuId, Ram, Request, VCpuControl};
 
@@ -87,7 +87,7 @@ impl<H: AxVMHal> Hart<H> {
 pub(crate) struct Harts<H: AxVMHal> {
     pub(crate) hal: H,
     harts: Vec<Hart<H>>,
-    plic: Lock<Plic>,
+    plic: RawLock<Plic>,
     ram: Arc<Ram<H>>,
     pub(crate) tlb: VmTlb,
     pub(crate) time: GuestTime,
@@ -105,7 +105,7 @@ impl<H: AxVMHal> Harts<H> {
         Self {
             hal: hal.clone(),
             harts: controls.iter().map(Hart::new).collect(),
-            plic: Lock::new(Plic::new(contexts, EDGE_SOURCES)),
+            plic: RawLock::new(Plic::new(contexts, EDGE_SOURCES)),
             ram: ram.clone(),
             tlb: VmTlb::new(),
             time,
@@ -137,23 +137,25 @@ impl<H: AxVMHal> Harts<H> {
         self.hal.current_pcpu_id()
     }
 
-    /// Sends software interrupts; `own` is not asked to look, as it will.
-    pub(crate) fn send_ipi(&self, targets: HartSet, own: Option<usize>) {
+    /// Sends software interrupts.
+    // Not inlined, as `fast`, which never comes here, would pay for its registers.
+    #[inline(never)]
+    pub(crate) fn send_ipi(&self, targets: HartSet) {
         for hart in self.in_set(targets) {
             hart.software.store(true, Ordering::SeqCst);
-            self.make_look(hart, own);
+            hart.control.request(Request::Event);
         }
     }
 
-    /// Lets all harts of a set but `own` carry a fence out before their next
+    /// Lets harts other than the caller's carry a fence out before their next
     /// instruction; when this returns, none is in its guest without having done so.
-    pub(crate) fn fence_others(&self, targets: HartSet, own: usize, fence: Fence) {
-        let others = || self.in_set(targets).filter(|hart| hart.control.id() != own);
-        for hart in others() {
+    #[inline(never)]
+    pub(crate) fn fence_others(&self, others: HartSet, fence: Fence) {
+        for hart in self.in_set(others) {
             hart.fences.put(fence);
             hart.control.request(Request::Event);
         }
-        others().for_each(Hart::wait_for_fences);
+        self.in_set(others).for_each(Hart::wait_for_fences);
     }
 
     /// Returns a hart's power.
@@ -176,20 +178,20 @@ impl<H: AxVMHal> Harts<H> {
 
     /// Uses the interrupt controller, and passes on what changes of its outputs.
     pub(crate) fn with_plic<T>(&self, own: Option<usize>, act: impl FnOnce(&mut Plic) -> T) -> T {
-        self.hal.without_preemption(|| {
-            let were_open = entry::close_interrupts();
-            let (result, raised) = {
-                let mut plic = self.plic.lock();
-                let result = act(&mut plic);
-                (result, self.update_outputs(&plic))
-            };
+        let were_open = entry::close_interrupts();
+        let (result, raised) = {
+            let mut plic = self.plic.lock();
+            let result = act(&mut plic);
+            (result, self.update_outputs(&plic))
+        };
+        entry::restore_interrupts(were_open);
+        if raised != 0 {
             self.harts
                 .iter()
                 .filter(|hart| raised & hart_bit(hart) != 0)
                 .for_each(|hart| self.make_look(hart, own));
-            entry::restore_interrupts(were_open);
-            result
-        })
+        }
+        result
     }
 
     /// Drives each hart's wire; returns those whose wire has gone high.
@@ -202,8 +204,12 @@ impl<H: AxVMHal> Harts<H> {
                 .wrapping_mul(CONTEXTS_PER_HART)
                 .wrapping_add(SUPERVISOR);
             let is_raised = plic.is_raised(context);
-            let was_raised = hart.external.swap(is_raised, Ordering::SeqCst);
-            if is_raised && !was_raised {
+            // Changed by holders of the lock only.
+            if hart.external.load(Ordering::Relaxed) == is_raised {
+                continue;
+            }
+            hart.external.store(is_raised, Ordering::SeqCst);
+            if is_raised {
                 raised |= hart_bit(hart);
             }
         }

@@ -7,7 +7,7 @@
 //! is never trusted: nothing that it does may panic.
 //!
 //! Read in this order: `vm` (the machine), `vcpu` (a hart's life), `entry` (the
-//! world switch), `exit` (what comes out), `sbi` (what it may call).
+//! world switch), `fast` and `exit` (what comes out), `sbi` (what it may call).
 #![no_std]
 #![cfg_attr(
     not(test),
@@ -31,6 +31,7 @@ mod bank;
 )]
 mod entry;
 mod exit;
+mod fast;
 mod fdt;
 mod fence;
 mod firmware;

@@ -13,8 +13,8 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use axvm::{
-    AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, GuestAccess, GuestPhysAddr, HostPhysAddr, PCpuId,
-    Request, Result, VCpuId,
+    AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, ExitKind, GuestAccess, GuestPhysAddr,
+    HostPhysAddr, PCpuId, Request, Result, VCpuControl, VCpuId,
 };
 use tock_registers::interfaces::Writeable;
 
@@ -64,12 +64,14 @@ pub(crate) struct Trapped {
     pub(crate) address: u64,
 }
 
-/// One hart of a guest.
+/// One hart of a guest; `entry` has its frame at the start.
+#[repr(C)]
 pub struct RiscvVCpu<H: AxVMHal> {
     pub(crate) frame: Frame,
     pub(crate) bank: Bank,
     float: FloatRegisters,
     pub(crate) harts: Arc<Harts<H>>,
+    pub(crate) control: Arc<VCpuControl<H>>,
     pub(crate) id: VCpuId,
     pub(crate) host: &'static Host,
     mode: Mode,
@@ -93,6 +95,12 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     /// Returns what others see of this hart.
     pub(crate) fn hart(&self) -> Option<&Hart<H>> {
         self.harts.get(self.id)
+    }
+
+    /// Counts an exit that ends here.
+    #[inline]
+    pub(crate) fn count(&self, kind: ExitKind) {
+        self.control.stats().count(kind);
     }
 
     /// Puts the hart where firmware starts one: a0 is its id.
@@ -222,13 +230,9 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     /// Runs the guest until an exit leaves; interrupts are closed.
     fn run_closed(&mut self) -> Result<AxVCpuExitReason> {
         let cpu = self.bound_on.ok_or(Error::NoSuchVCpu(self.id))?;
-        let control = self
-            .hart()
-            .map(|hart| hart.control.clone())
-            .ok_or(Error::NoSuchVCpu(self.id))?;
         loop {
-            control.take(Request::Event);
-            if control.has_request() {
+            self.control.take(Request::Event);
+            if self.control.has_request() {
                 return Ok(AxVCpuExitReason::Nothing);
             }
             if self.sleeps_on() {
@@ -238,14 +242,14 @@ impl<H: AxVMHal> RiscvVCpu<H> {
                 flush::waiting(&waiting);
             }
             self.show_pending();
-            let may_enter = control.enter_guest(cpu);
+            let may_enter = self.control.enter_guest(cpu);
             if may_enter {
-                // SAFETY: 1. the frame is this vCPU's, which is borrowed mutably;
+                // SAFETY: 1. the vCPU is borrowed mutably;
                 // 2. interrupts are closed and the vCPU is bound; 3. the host
                 // runs with sscratch 0.
-                unsafe { entry::enter(&raw mut self.frame) };
+                unsafe { entry::enter(&raw mut *self) };
             }
-            control.leave_guest();
+            self.control.leave_guest();
             if may_enter && let Step::Leave(exit) = exit::handle(self) {
                 return Ok(exit);
             }
@@ -265,11 +269,15 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
     type SetupConfig = ();
 
     fn new(config: CreateConfig<H>) -> Result<Self> {
+        const { assert!(core::mem::offset_of!(Self, frame) == 0) };
+        let hart = config.harts.get(config.id);
+        let control = hart.ok_or(Error::NoSuchVCpu(config.id))?.control.clone();
         Ok(Self {
             frame: Frame::new(),
             bank: Bank::new(),
             float: FloatRegisters::new(),
             harts: config.harts,
+            control,
             id: config.id,
             host: config.host,
             mode: config.mode,
@@ -343,7 +351,7 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
     fn inject_interrupt(&mut self, vector: u64) -> Result<()> {
         match vector {
             SOFTWARE_INTERRUPT => {
-                self.harts.send_ipi(HartSet::only(self.id), Some(self.id));
+                self.harts.send_ipi(HartSet::only(self.id));
                 Ok(())
             }
             _ => Err(Error::Unsupported(
@@ -450,7 +458,7 @@ mod tests {
                 plic.write(0x2080, 1 << 10);
             });
             vcpu.harts.set_level(10, true);
-            vcpu.harts.send_ipi(HartSet::only(0), None);
+            vcpu.harts.send_ipi(HartSet::only(0));
             vcpu.show_pending();
             assert_eq!(HVIP.get(), EXTERNAL | SOFTWARE);
             // The guest clears its own software interrupt, and it stays clear.

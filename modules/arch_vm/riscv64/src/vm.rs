@@ -174,7 +174,7 @@ impl<H: AxVMHal> ArchVm for RiscvVm<H> {
 
     fn inject_irq(&self, vcpu: VCpuId, vector: u64) {
         if vector == SOFTWARE_INTERRUPT {
-            self.harts.send_ipi(HartSet::only(vcpu), None);
+            self.harts.send_ipi(HartSet::only(vcpu));
         }
     }
 }

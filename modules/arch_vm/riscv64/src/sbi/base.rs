@@ -17,6 +17,7 @@ const IMPLEMENTATION_VERSION: u64 = 1;
 /// What the machine registers read as when they tell nothing.
 const UNTOLD: u64 = 0;
 
+#[inline]
 pub(super) fn answer(_hart: &mut dyn Hart, call: &Call) -> Outcome {
     let [first, ..] = call.args;
     let value = match call.function as usize {

@@ -7,6 +7,7 @@ use sbi_spec::spi::SEND_IPI;
 
 use super::{Call, Hart, HartSet, Outcome};
 
+#[inline]
 pub(super) fn answer(hart: &mut dyn Hart, call: &Call) -> Outcome {
     let [mask, base, ..] = call.args;
     if call.function as usize != SEND_IPI {

@@ -75,6 +75,16 @@ impl HartSet {
         }
     }
 
+    /// Returns the set less one hart.
+    pub fn without(self, hart: usize) -> Self {
+        Self(self.0 & !Self::only(hart).0)
+    }
+
+    /// Tells whether no hart is in the set.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// Tells whether a hart is in the set.
     pub fn contains(self, hart: usize) -> bool {
         hart < 64 && self.0.wrapping_shr(hart as u32) & 1 == 1
@@ -212,6 +222,12 @@ pub(crate) trait Hart {
     fn read_virtual(&mut self, address: u64) -> Result<u64, Fault>;
 }
 
+/// What a hart that is left alone with a call can do.
+pub trait Alone: Hart {
+    /// Tells whether its timer is a register, so that setting it needs no host.
+    fn has_timer_register(&self) -> bool;
+}
+
 /// An extension: which ids are its own, and what answers.
 struct Extension {
     first: u64,
@@ -260,6 +276,31 @@ pub(crate) fn answer(hart: &mut dyn Hart, call: &Call) -> Outcome {
         Some(extension) => (extension.answer)(hart, call),
         None => Outcome::not_supported(),
     }
+}
+
+/// Answers a call if the hart can do so alone: with nothing of the host, no lock
+/// and no other hart. Otherwise nothing has happened yet.
+///
+/// These are the extensions of [`EXTENSIONS`] whose every outcome is a return.
+#[inline]
+pub fn answer_alone<T: Alone>(hart: &mut T, call: &Call) -> Option<Ret> {
+    let outcome = match call.extension as usize {
+        sbi_spec::base::EID_BASE => base::answer(hart, call),
+        sbi_spec::time::EID_TIME if hart.has_timer_register() => time::answer(hart, call),
+        sbi_spec::spi::EID_SPI if is_for_itself(hart, call) => ipi::answer(hart, call),
+        sbi_spec::rfnc::EID_RFNC if is_for_itself(hart, call) => rfence::answer(hart, call),
+        _ => return None,
+    };
+    match outcome {
+        Outcome::Return(ret) => Some(ret),
+        _ => None,
+    }
+}
+
+/// Tells whether a hart mask and its base name the caller and nobody else.
+fn is_for_itself<T: Alone>(hart: &T, call: &Call) -> bool {
+    let [mask, base, ..] = call.args;
+    HartSet::from_mask(mask, base, hart.count()) == Ok(HartSet::only(hart.id()))
 }
 
 #[cfg(test)]

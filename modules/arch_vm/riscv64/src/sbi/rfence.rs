@@ -13,6 +13,7 @@ use sbi_spec::rfnc::{
 use super::{Call, Hart, HartSet, Outcome, Ret};
 use crate::fence::{Asid, Fence, Range};
 
+#[inline]
 pub(super) fn answer(hart: &mut dyn Hart, call: &Call) -> Outcome {
     let [mask, base, start, size, asid, _] = call.args;
     let fence = match call.function as usize {

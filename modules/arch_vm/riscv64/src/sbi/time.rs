@@ -7,6 +7,7 @@ use sbi_spec::time::SET_TIMER;
 
 use super::{Call, Hart, Outcome};
 
+#[inline]
 pub(super) fn answer(hart: &mut dyn Hart, call: &Call) -> Outcome {
     let [deadline, ..] = call.args;
     if call.function as usize != SET_TIMER {
