@@ -8,8 +8,9 @@
 #
 # CPUS defaults to 1 2 4. With each number the first kernel is booted; every other
 # way of starting and ending is tried once. Exit status: 0 all passed, 1 a run went
-# wrong (the end of its console is shown), 2 cannot try. QEMU_DIR names a directory with
-# another QEMU, MACHINE and CPU another machine; TIMEOUT_S bounds each run.
+# wrong (the end of its console is shown), 2 cannot try. QEMU_DIR names a
+# directory with another QEMU; MACHINE, CPU and ACCEL choose another machine;
+# TIMEOUT_S bounds each run.
 set -u
 
 arch=${1:-}
@@ -34,8 +35,11 @@ work=$(mktemp -d) || cannot "no temporary directory"
 trap 'rm -rf "$work"' EXIT
 console=$work/console
 
+# One thread runs all CPUs: QEMU 7.2 with a thread each may keep translated code
+# that a guest kernel has patched meanwhile, and the kernel crashes or hangs.
 qemu_boots() {
     timeout -k 5 "$timeout_s" "$qemu" "$@" -m ${memory_mib}M -smp "$cpus" -no-reboot \
+        -accel "${ACCEL:-tcg,thread=single}" \
         -nic none -display none -monitor none -serial stdio -kernel "$kernel" \
         -initrd "$guest/initramfs.cpio" -append "console=$serial \
 expect_cpus=$cpus expect_mem=$memory_mib $words" >"$console" 2>"$work/errors"

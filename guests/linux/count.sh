@@ -83,7 +83,7 @@ run_to_address() {
     gdb "Z0,$1,1" 30
     [ "$answer" = OK ] || fail "no breakpoint at $1: $answer"
     gdb c "$timeout_s"
-    [[ $answer == T05* ]] || fail "stopped before $1: $answer"
+    [[ $answer == T05* ]] || fail "stopped before $1: $answer $(cat "$work/output")"
 }
 
 for address in "${addresses[@]}"; do

@@ -97,7 +97,8 @@ END
 # quietly COMMAND...: its first complaint becomes ours.
 quietly() {
     "$@" >"$apt/log" 2>&1 && return
-    reason=$(grep -m 1 -E '^E:|^Err|^W:' "$apt/log" || tail -n 1 "$apt/log")
+    reason=$(sed -n '/^Err/{n;s/^ *//p;q}' "$apt/log")
+    [ -n "$reason" ] || reason=$(grep -m 1 '^E:' "$apt/log" || tail -n 1 "$apt/log")
     cannot "cannot get packages from $mirror ($suite): $reason"
 }
 

@@ -6,7 +6,7 @@
 #   initramfs.sh <riscv64|aarch64|x86_64>
 #
 # Writes build/guests/ARCH/initramfs.cpio: the same bytes for the same input, and
-# without root. It is not compressed: with gzip the guest takes up to 6 % more
+# without root. It is not compressed: with gzip a guest takes up to 4 % more
 # instructions until user space (docs/guests.md has the figures).
 # Format: Linux, "initramfs buffer format", newc.
 set -u
