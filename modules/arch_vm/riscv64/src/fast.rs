@@ -20,6 +20,10 @@ use crate::{
 
 /// Answers the guest's call if that needs nothing but this hart, and tells
 /// whether it did; otherwise nothing has happened yet.
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only the world switch calls it")
+)]
 pub(crate) extern "C" fn finish_call<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> bool {
     let call = vcpu.frame.call();
     let Some(ret) = sbi::answer_alone(vcpu, &call) else {

@@ -223,6 +223,10 @@ pub(crate) trait Hart {
 }
 
 /// What a hart that is left alone with a call can do.
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only the fast path calls it")
+)]
 pub trait Alone: Hart {
     /// Tells whether its timer is a register, so that setting it needs no host.
     fn has_timer_register(&self) -> bool;
@@ -283,6 +287,10 @@ pub(crate) fn answer(hart: &mut dyn Hart, call: &Call) -> Outcome {
 ///
 /// These are the extensions of [`EXTENSIONS`] whose every outcome is a return.
 #[inline]
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only the fast path calls it")
+)]
 pub fn answer_alone<T: Alone>(hart: &mut T, call: &Call) -> Option<Ret> {
     let outcome = match call.extension as usize {
         sbi_spec::base::EID_BASE => base::answer(hart, call),
@@ -298,6 +306,10 @@ pub fn answer_alone<T: Alone>(hart: &mut T, call: &Call) -> Option<Ret> {
 }
 
 /// Tells whether a hart mask and its base name the caller and nobody else.
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only the fast path calls it")
+)]
 fn is_for_itself<T: Alone>(hart: &T, call: &Call) -> bool {
     let [mask, base, ..] = call.args;
     HartSet::from_mask(mask, base, hart.count()) == Ok(HartSet::only(hart.id()))
