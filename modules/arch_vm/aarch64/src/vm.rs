@@ -77,7 +77,8 @@ impl<H: AxVMHal> ArchVm for Aarch64Vm<H> {
         let gic = gic_version(config.intc.as_deref())?;
         check_cpus(config.vcpus.len(), gic)?;
         check_memory(config.memory_bytes)?;
-        check_devices(config)
+        check_devices(config)?;
+        boot::check(&config.boot, &rules(&layout(config)))
     }
 
     fn ram_layout(config: &AxVMConfig) -> Vec<RamRegion> {
