@@ -10,6 +10,7 @@
     not(test),
     deny(
         clippy::unwrap_used,
+        clippy::expect_used,
         clippy::panic,
         clippy::indexing_slicing,
         clippy::arithmetic_side_effects

@@ -6,6 +6,11 @@
 //! permissions, devices, and guest memory in large leaves, never executable.
 //! Each CPU changes over once, before it runs a guest.
 
+#![expect(
+    clippy::expect_used,
+    reason = "runs once at boot, on values of the machine alone"
+)]
+
 use axhal::{
     mem::{self, MemRegionFlags, PhysMemRegion},
     paging::{MappingFlags, PageTable},
