@@ -5,11 +5,24 @@
 //! selected. Every VM file is refused with the reason; the types of machine and
 //! vCPU have no values, so that nothing can pretend to run one.
 #![no_std]
-#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
+pub mod irqchip;
 mod none;
+pub mod pc;
 
 use alloc::{string::String, vec::Vec};
 use core::marker::PhantomData;
