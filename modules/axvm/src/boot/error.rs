@@ -152,6 +152,9 @@ pub enum ImageError {
     /// The ELF has nothing to load.
     #[error("the ELF has no segment to load; link it with program headers")]
     ElfEmpty,
+    /// The ELF says nothing about how a PC enters it.
+    #[error("the ELF has neither a multiboot header nor a PVH note; link it with one")]
+    ElfNoPcEntry,
     /// The ELF has more segments than any kernel needs.
     #[error("the ELF has more than {max} segments to load; link it with fewer")]
     ElfSegments {

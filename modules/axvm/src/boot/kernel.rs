@@ -131,7 +131,14 @@ impl<'a> Placer<'_, 'a> {
                 protocol: Protocol::Pvh,
                 ..self.segments(elf)?
             }),
-            _ => self.segments(elf),
+            _ => {
+                let kernel = self.segments(elf)?;
+                // Nothing says in which mode its entry expects the CPU.
+                match is_pc && self.boot.entry.is_none() {
+                    true => Err(ImageError::ElfNoPcEntry),
+                    false => Ok(kernel),
+                }
+            }
         }
     }
 
@@ -482,10 +489,8 @@ mod tests {
             })
         };
         let plain = code([0xf4; 8].into());
-        assert_eq!(
-            protocol(core::slice::from_ref(&plain)),
-            Ok(("direct", MIB + 4))
-        );
+        let bare = protocol(core::slice::from_ref(&plain));
+        assert_eq!(bare, Err(ImageError::ElfNoPcEntry));
         let note = Segment::pvh_note(0x10_0100);
         assert_eq!(protocol(&[plain, note]), Ok(("pvh", 0x10_0100)));
         let elf = code(samples::multiboot_header(0, [0; 5]));

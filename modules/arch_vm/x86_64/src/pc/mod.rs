@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! The rest of a PC, as values: its small devices, its tables, its boot.
+//! The PC around the CPUs, as QEMU's q35 shows it to a guest.
 //!
-//! CMOS and clock, keyboard controller, ACPI's registers and tables, the MP
-//! table, PCI's configuration ports, and the state in which each boot protocol
-//! leaves the boot CPU. `vm` puts the devices on the bus and the tables into RAM.
+//! Pure logic over values and axdevice's seams, tested on the host: nothing
+//! here knows SVM or VMX. `layout` says where memory is, `boot` what a loader
+//! leaves behind.
+
+pub mod boot;
+pub mod layout;
