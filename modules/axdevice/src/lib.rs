@@ -6,7 +6,8 @@
 //! [`GuestMemory`] (its only way to guest RAM), [`Console`] (its characters),
 //! [`Clock`] and [`PowerSink`]. A device model knows neither its address nor the
 //! bus nor the architecture. [`AxVmDevices`] is the bus that finds the model
-//! for an address. The models are in [`serial`], [`rtc`] and [`power`].
+//! for an address. The models are in [`serial`], [`rtc`], [`timer`]
+//! and [`power`].
 //!
 //! [`Lock`] is the one lock of whatever belongs to a VM: whoever holds it is not
 //! switched out, so that no thread on the same CPU ever spins for it in vain.
@@ -40,6 +41,7 @@ pub mod rtc;
 pub mod serial;
 #[cfg(test)]
 mod testing;
+pub mod timer;
 mod word_lanes;
 
 pub use axvm_types::{AccessWidth, GuestPhysAddr, Port, SysRegAddr};
@@ -56,3 +58,4 @@ pub use memory::{GuestMemory, OutsideRam};
 pub use power::{PowerRequest, PowerSink, SifiveTest};
 pub use rtc::{GoldfishRtc, Pl031};
 pub use serial::{Pl011, Uart16550};
+pub use timer::{Pit, SystemControl};

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! Timers that a PC has beside those of its CPUs.
+
+pub mod i8254;
+
+pub use i8254::{Pit, SystemControl};
