@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! The interrupt controllers and timers of a PC, as values.
+//! The interrupt controllers of a PC.
 //!
-//! Local APIC, I/O APIC, 8259 pair, 8254 and HPET: each is a function of the
-//! registers that a guest wrote and of a time that is handed in. Nothing here
-//! knows a VMCB, a VMCS, a lock or another vCPU; `vm` wires them together.
+//! The 8259 pair, the I/O APIC and the local APICs are values: functions of the
+//! registers that a guest wrote and of a time that is handed in. They know no
+//! VMCB, VMCS, lock or vCPU; `chip` connects them with each other and with those.
+
+pub mod i8259;
