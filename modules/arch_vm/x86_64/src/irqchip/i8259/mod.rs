@@ -43,6 +43,12 @@ pub struct PicPair {
     slave: Chip,
 }
 
+impl Default for PicPair {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl PicPair {
     /// Makes a pair at power-on: nothing is masked, and nothing is initialized.
     pub fn new() -> Self {
