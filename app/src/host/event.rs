@@ -11,22 +11,35 @@ use core::{
     task::{Context, Poll, Waker},
 };
 
+use axdevice::{Alarm, AlarmListener};
 use axhal::{irq, percpu::this_cpu_id};
 use axtask::{AxTaskRef, future::block_on};
 use axvm::HostEvent;
 use kspin::SpinNoIrq;
 
-use super::timer;
+use super::alarm::HostAlarm;
+
+/// A place to wait, and the alarm that ends a wait.
+pub struct Event {
+    waiting: Arc<Waiting>,
+    alarm: HostAlarm,
+}
 
 /// The waiting threads.
 #[derive(Default)]
-pub struct Event {
-    waiting: SpinNoIrq<Vec<Sleeper>>,
+struct Waiting(SpinNoIrq<Vec<Sleeper>>);
+
+impl Default for Event {
+    fn default() -> Self {
+        let waiting = Arc::<Waiting>::default();
+        let alarm = HostAlarm::new(waiting.clone());
+        Self { waiting, alarm }
+    }
 }
 
 /// A waiting thread and how to wake it.
 #[derive(Clone)]
-pub(super) struct Sleeper {
+struct Sleeper {
     waker: Waker,
     task: AxTaskRef,
 }
@@ -40,13 +53,13 @@ impl Sleeper {
     }
 
     /// Wakes the thread, and the CPU it is to run on.
-    pub(super) fn wake(&self) {
+    fn wake(&self) {
         self.waker.wake_by_ref();
         tell_cpu_of(&self.task);
     }
 
     /// Tells whether it is this thread that waits.
-    pub(super) fn is_of(&self, task: &AxTaskRef) -> bool {
+    fn is_of(&self, task: &AxTaskRef) -> bool {
         Arc::ptr_eq(&self.task, task)
     }
 }
@@ -59,9 +72,9 @@ pub(super) fn tell_cpu_of(task: &AxTaskRef) {
     }
 }
 
-impl Event {
+impl Waiting {
     fn register(&self, sleeper: Sleeper) {
-        let mut waiting = self.waiting.lock();
+        let mut waiting = self.0.lock();
         match waiting.iter_mut().find(|known| known.is_of(&sleeper.task)) {
             Some(known) => *known = sleeper,
             None => waiting.push(sleeper),
@@ -70,9 +83,20 @@ impl Event {
 
     fn forget_current(&self) {
         let current = axtask::current();
-        self.waiting
-            .lock()
-            .retain(|sleeper| !sleeper.is_of(&current));
+        self.0.lock().retain(|sleeper| !sleeper.is_of(&current));
+    }
+
+    fn wake(&self) {
+        let sleepers = core::mem::take(&mut *self.0.lock());
+        for sleeper in &sleepers {
+            sleeper.wake();
+        }
+    }
+}
+
+impl AlarmListener for Waiting {
+    fn alarm_rings(&self) {
+        self.wake();
     }
 }
 
@@ -84,10 +108,9 @@ impl HostEvent for Event {
             if ready() || is_late() {
                 return Poll::Ready(());
             }
-            let sleeper = Sleeper::current(context);
-            self.register(sleeper.clone());
-            if let Some(at) = deadline_ns {
-                timer::wake_at(at, sleeper);
+            self.waiting.register(Sleeper::current(context));
+            if let Some(at_ns) = deadline_ns {
+                self.alarm.ring_by(at_ns);
             }
             slept = true;
             // A wake between the look above and the registration is seen here.
@@ -97,15 +120,11 @@ impl HostEvent for Event {
             }
         }));
         if slept {
-            self.forget_current();
-            timer::forget_current();
+            self.waiting.forget_current();
         }
     }
 
     fn wake(&self) {
-        let sleepers = core::mem::take(&mut *self.waiting.lock());
-        for sleeper in &sleepers {
-            sleeper.wake();
-        }
+        self.waiting.wake();
     }
 }

@@ -6,7 +6,7 @@
 use alloc::{boxed::Box, string::String, sync::Arc};
 
 use axalloc::{UsageKind, global_allocator};
-use axdevice::Clock;
+use axdevice::{AlarmListener, Clock, SharedAlarm};
 use axhal::{irq, mem, percpu::this_cpu_id};
 use axvm::{
     AxVCpuHal, AxVMHal, HostPhysAddr, HostVirtAddr, PCpuId, PCpuSet, VCpuId, VCpuTask, VMId,
@@ -14,6 +14,7 @@ use axvm::{
 use kernel_guard::NoPreempt;
 
 use super::{
+    alarm::HostAlarm,
     event::Event,
     memory,
     thread::{self, Thread},
@@ -92,6 +93,10 @@ impl AxVCpuHal for Host {
 
     fn new_event(&self) -> Event {
         Event::default()
+    }
+
+    fn new_alarm(&self, listener: Arc<dyn AlarmListener>) -> SharedAlarm {
+        Arc::new(HostAlarm::new(listener))
     }
 
     fn current_time_nanos(&self) -> u64 {

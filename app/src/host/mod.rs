@@ -11,6 +11,8 @@ pub mod pool;
 #[cfg(target_os = "none")]
 mod address_space;
 #[cfg(target_os = "none")]
+mod alarm;
+#[cfg(target_os = "none")]
 mod event;
 #[cfg(target_os = "none")]
 mod hal;

@@ -41,13 +41,14 @@ pub mod rtc;
 pub mod serial;
 #[cfg(test)]
 mod testing;
+mod timed;
 pub mod timer;
 mod word_lanes;
 
 pub use axvm_types::{AccessWidth, GuestPhysAddr, Port, SysRegAddr};
 pub use bus::{AxVmDevices, BusError, Region};
 pub use byte_lanes::ByteLanes;
-pub use clock::{Clock, TimedDevice};
+pub use clock::{Alarm, AlarmListener, Clock, SharedAlarm, TimedDevice};
 pub use console::{Console, ConsoleOutput, InputListener};
 pub use device::{AccessFault, IoDevice, SharedDevice, shared};
 pub use irq::{IrqLine, IrqSink, LevelLine};
@@ -58,4 +59,5 @@ pub use memory::{GuestMemory, OutsideRam};
 pub use power::{PowerRequest, PowerSink, SifiveTest};
 pub use rtc::{GoldfishRtc, Pl031};
 pub use serial::{Pl011, Uart16550};
+pub use timed::{DeviceTimers, Timed};
 pub use timer::{Pit, SystemControl};

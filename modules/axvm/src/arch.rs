@@ -9,7 +9,7 @@
 use alloc::{sync::Arc, vec::Vec};
 
 use axaddrspace::NestedPageTableOps;
-use axdevice::{AxVmDevices, Console, PowerSink};
+use axdevice::{AxVmDevices, Console, DeviceTimers, PowerSink};
 use axvm_types::{GuestPhysAddr, HostPhysAddr, VCpuId};
 
 use crate::{
@@ -35,6 +35,8 @@ pub struct MachineParts<'a, H: AxVMHal> {
     pub ram: &'a Arc<Ram<H>>,
     /// The handles by which its vCPUs are reached, in the order of their ids.
     pub controls: &'a [Arc<VCpuControl<H>>],
+    /// Where devices are added that act at a time.
+    pub timers: &'a DeviceTimers,
     /// Its console.
     pub console: &'a Arc<Console>,
     /// Where devices send power requests.

@@ -12,6 +12,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 
+use axdevice::AlarmListener;
 use axvm_types::{VCpuId, VMId};
 
 use crate::{AxVCpuHal, CpuPower, HostEvent, PCpuId, VCpuStats, power::PowerSwitch};
@@ -24,6 +25,8 @@ pub enum Request {
     Event = 1 << 0,
     /// Come out and look at the state of the VM.
     Look = 1 << 1,
+    /// Come out and let the machine's timed devices do what is due.
+    Tick = 1 << 2,
 }
 
 /// The vCPU is not in its guest.
@@ -110,6 +113,12 @@ impl<H: AxVCpuHal> VCpuControl<H> {
         self.requests.fetch_and(!bit, Ordering::SeqCst) & bit != 0
     }
 
+    /// Tells whether a request waits that the thread has to handle, not the guest.
+    pub(crate) fn is_called(&self) -> bool {
+        let calls = Request::Look as u32 | Request::Tick as u32;
+        self.requests.load(Ordering::Relaxed) & calls != 0
+    }
+
     /// Tells whether this request waits.
     pub fn has(&self, request: Request) -> bool {
         self.requests.load(Ordering::SeqCst) & request as u32 != 0
@@ -152,5 +161,12 @@ impl<H: AxVCpuHal> VCpuControl<H> {
         fence(Ordering::SeqCst);
         self.event.wait_until(deadline_ns, ready);
         self.waits.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The alarm of the machine's timed devices rings at its boot vCPU.
+impl<H: AxVCpuHal> AlarmListener for VCpuControl<H> {
+    fn alarm_rings(&self) {
+        self.request(Request::Tick);
     }
 }

@@ -8,7 +8,7 @@
 
 use alloc::{string::String, sync::Arc};
 
-use axdevice::Clock;
+use axdevice::{AlarmListener, Clock, SharedAlarm};
 use axvm_types::{HostPhysAddr, HostVirtAddr, VCpuId, VMId};
 
 /// A physical CPU's number.
@@ -77,6 +77,10 @@ pub trait AxVCpuHal: Clone + Send + Sync + 'static {
 
     /// Makes a new event.
     fn new_event(&self) -> Self::Event;
+
+    /// Makes an alarm on the clock of [`Self::current_time_nanos`], which rings
+    /// for `listener` whatever this host's threads do meanwhile.
+    fn new_alarm(&self, listener: Arc<dyn AlarmListener>) -> SharedAlarm;
 
     /// Returns nanoseconds of a clock that never goes back.
     fn current_time_nanos(&self) -> u64;

@@ -9,7 +9,9 @@ use alloc::{sync::Arc, vec::Vec};
 
 use axaddrspace::{AddrSpace, AddrSpaceError};
 use axdevice::Lock;
-use axdevice::{AxVmDevices, Console, ConsoleOutput, PowerRequest, PowerSink};
+use axdevice::{
+    AlarmListener, AxVmDevices, Console, ConsoleOutput, DeviceTimers, PowerRequest, PowerSink,
+};
 use axvm_types::{GuestPhysAddr, VMId};
 
 use crate::{
@@ -201,6 +203,7 @@ pub struct Machine<A: ArchVm> {
     pub(crate) run: Arc<RunState<A::Hal>>,
     pub(crate) vcpus: Vec<AxVCpuRef<A>>,
     pub(crate) devices: AxVmDevices,
+    pub(crate) timers: DeviceTimers,
     pub(crate) arch: A,
     pub(crate) memory: VmMemory<A>,
     pub(crate) console: Arc<Console>,
@@ -246,11 +249,13 @@ impl<A: ArchVm> Machine<A> {
         let power: Arc<dyn PowerSink> = run.clone();
         let console = Arc::new(Console::new(plan.output.clone()));
         let mut devices = AxVmDevices::new();
+        let timers = new_timers(plan.hal, &controls)?;
         let parts = MachineParts {
             hal: plan.hal,
             config: plan.config,
             ram: &memory.ram,
             controls: &controls,
+            timers: &timers,
             console: &console,
             power: &power,
         };
@@ -263,6 +268,7 @@ impl<A: ArchVm> Machine<A> {
             run,
             vcpus,
             devices,
+            timers,
             arch,
             memory,
             console,
@@ -294,6 +300,13 @@ impl<A: ArchVm> Machine<A> {
     pub fn console(&self) -> &Arc<Console> {
         &self.console
     }
+}
+
+/// Makes the list of timed devices; the boot vCPU is who looks after them.
+fn new_timers<H: AxVCpuHal>(hal: &H, controls: &[Arc<VCpuControl<H>>]) -> Result<DeviceTimers> {
+    let first = controls.first().ok_or(Error::NoSuchVCpu(0))?;
+    let keeper: Arc<dyn AlarmListener> = first.clone();
+    Ok(DeviceTimers::new(hal.new_alarm(keeper)))
 }
 
 /// Makes the vCPUs, all set up.

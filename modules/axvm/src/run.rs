@@ -132,12 +132,16 @@ impl<A: ArchVm> Parts<A> {
     /// Does what others asked for, and tells whether the VM goes on.
     fn look_around(&self) -> Result<bool> {
         let run = &self.machine.run;
+        let control = self.vcpu.control();
         loop {
-            let asked = self.vcpu.control().take(Request::Look);
-            let is_on = self.vcpu.power() == CpuPower::On;
-            if !asked && is_on {
+            let is_on = control.power() == CpuPower::On;
+            if !control.is_called() && is_on {
                 return Ok(true);
             }
+            if control.take(Request::Tick) {
+                self.machine.timers.tick(self.hal().current_time_nanos());
+            }
+            control.take(Request::Look);
             match run.wish() {
                 Wish::Stop => return Ok(false),
                 Wish::Pause => self.park()?,
@@ -165,9 +169,9 @@ impl<A: ArchVm> Parts<A> {
             return self.with_vcpu(|vcpu| arch.start_vcpu(vcpu, at.entry, at.arg));
         }
         // Not for an event: a CPU that is off sleeps through its interrupts.
-        let is_called = || self.vcpu.control().has(Request::Look);
+        let control = self.vcpu.control();
         self.wait_unbound(None, &|| {
-            self.vcpu.power() == CpuPower::Starting || is_called()
+            control.power() == CpuPower::Starting || control.is_called()
         })
     }
 

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{Scope, scope},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arch_vm_host::{
@@ -159,14 +159,10 @@ fn a_guest_that_asks_for_restarts_gets_them_from_its_keeper_in_a_storm() {
     watchdog(|| {
         let bench = Bench::switching(41);
         let vm = bench.start(2, &Program::new().reset());
-        let mut restarts = 0;
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_millis(500) {
+        for _ in 0..20 {
             assert_eq!(vm.wait_stopped(), Some(axvm::VmOutcome::ResetRequested));
             vm.boot().unwrap();
-            restarts += 1;
         }
-        assert!(restarts > 5, "{restarts}");
         storm(&bench, &vm, 3);
     });
 }

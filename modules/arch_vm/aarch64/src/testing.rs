@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use axdevice::Clock;
+use axdevice::{Alarm, AlarmListener, Clock, SharedAlarm};
 use axvm::{
     AxVCpuHal, AxVMHal, HostEvent, HostPhysAddr, HostThread, HostVirtAddr, PCpuId, PCpuSet, VCpuId,
     VCpuTask, VMId,
@@ -83,6 +83,10 @@ impl AxVCpuHal for FakeHost {
         FakeEvent
     }
 
+    fn new_alarm(&self, _: Arc<dyn AlarmListener>) -> SharedAlarm {
+        Arc::new(NoAlarm)
+    }
+
     fn current_time_nanos(&self) -> u64 {
         0
     }
@@ -139,6 +143,13 @@ impl Clock for FakeClock {
     fn wall_ns(&self) -> u64 {
         0
     }
+}
+
+/// An alarm that never rings.
+struct NoAlarm;
+
+impl Alarm for NoAlarm {
+    fn ring_by(&self, _: u64) {}
 }
 
 /// An event that nobody waits for.

@@ -11,7 +11,7 @@
 
 use alloc::{format, string::ToString, sync::Arc, vec, vec::Vec};
 
-use axdevice::{AxVmDevices, IrqLine, Pl011, Pl031, Region, shared};
+use axdevice::{AxVmDevices, IrqLine, Pl011, Pl031, Region};
 use axvm::{
     ArchVm, AxArchVCpu, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, GuestPhysAddr, HostPhysAddr,
     MachineParts, Ram, RamRegion, Result, VCpuId,
@@ -198,7 +198,9 @@ fn add_devices<H: AxVMHal>(
     let region = |range: GuestRange| Region::new(range.first(), range.size_bytes);
     let uart = Pl011::new(parts.console.clone(), line(UART_SPI));
     devices.add_mmio(region(UART)?, uart)?;
-    let rtc = shared(Pl031::new(parts.hal.clock(), line(RTC_SPI)));
+    let rtc = parts
+        .timers
+        .timed(Pl031::new(parts.hal.clock(), line(RTC_SPI)));
     devices.add_mmio(region(RTC)?, rtc)?;
     Ok(())
 }

@@ -3,12 +3,13 @@
 //!
 //! Put on the bus by `machine`. They are the smallest that use each seam of
 //! axdevice: a device with input and an interrupt, one with a power sink, one
-//! that answers on ports and as system registers.
+//! that answers on ports and as system registers, one that acts at a time.
 
 use alloc::{sync::Arc, vec::Vec};
 
 use axdevice::{
-    AccessFault, AccessWidth, Console, InputListener, IoDevice, IrqLine, PowerRequest, PowerSink,
+    AccessFault, AccessWidth, Clock, Console, InputListener, IoDevice, IrqLine, PowerRequest,
+    PowerSink, TimedDevice,
 };
 
 /// A byte-wide console: offset 0 is data, offset 1 tells whether input waits.
@@ -85,6 +86,52 @@ impl IoDevice for PowerPort {
             code => PowerRequest::Failed(code),
         });
         Ok(())
+    }
+}
+
+/// A kitchen timer: written a number of nanoseconds, it interrupts after them.
+pub(crate) struct KitchenTimer {
+    clock: Arc<dyn Clock>,
+    line: IrqLine,
+    deadline_ns: Option<u64>,
+}
+
+impl KitchenTimer {
+    pub(crate) const SIZE: u64 = 8;
+
+    pub(crate) fn new(clock: Arc<dyn Clock>, line: IrqLine) -> Self {
+        Self {
+            clock,
+            line,
+            deadline_ns: None,
+        }
+    }
+}
+
+impl IoDevice for KitchenTimer {
+    fn read(&mut self, _: u64, _: AccessWidth) -> Result<u64, AccessFault> {
+        Ok(self.deadline_ns.unwrap_or(0))
+    }
+
+    fn write(&mut self, offset: u64, width: AccessWidth, value: u64) -> Result<(), AccessFault> {
+        if (offset, width) != (0, AccessWidth::Qword) {
+            return Err(AccessFault);
+        }
+        self.deadline_ns = Some(self.clock.monotonic_ns().saturating_add(value));
+        Ok(())
+    }
+}
+
+impl TimedDevice for KitchenTimer {
+    fn next_deadline_ns(&self) -> Option<u64> {
+        self.deadline_ns
+    }
+
+    fn tick(&mut self, now_ns: u64) {
+        if self.deadline_ns.is_some_and(|at_ns| at_ns <= now_ns) {
+            self.deadline_ns = None;
+            self.line.pulse();
+        }
     }
 }
 

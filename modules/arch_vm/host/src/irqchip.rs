@@ -13,6 +13,8 @@ use axvm::{AxVCpuHal, Request, VCpuControl, VCpuId};
 
 /// The interrupt that console input raises, at vCPU 0.
 pub const CONSOLE_IRQ: u32 = 1;
+/// The interrupt that the kitchen timer raises, at vCPU 0.
+pub const KITCHEN_TIMER_IRQ: u32 = 2;
 /// The interrupt that a vCPU's own timer raises.
 pub const TIMER_IRQ: u32 = 63;
 

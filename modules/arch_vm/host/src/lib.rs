@@ -39,9 +39,10 @@ mod vcpu;
 
 pub use image::{CMDLINE_BYTES_MAX, MAGIC};
 pub use insn::{Insn, Op, Reg};
-pub use irqchip::{CONSOLE_IRQ, TIMER_IRQ};
+pub use irqchip::{CONSOLE_IRQ, KITCHEN_TIMER_IRQ, TIMER_IRQ};
 pub use machine::{
-    CONSOLE_MMIO, HostVm, POWER_MMIO, RAM_START, SCRATCH_PORT, SCRATCH_SYS_REG, VCPUS_MAX,
+    CONSOLE_MMIO, HostVm, KITCHEN_TIMER_MMIO, POWER_MMIO, RAM_START, SCRATCH_PORT, SCRATCH_SYS_REG,
+    VCPUS_MAX,
 };
 pub use percpu::HostPerCpu;
 pub use program::{Program, UnknownLabel};

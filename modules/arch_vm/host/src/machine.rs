@@ -18,9 +18,9 @@ use axvm::{
 };
 
 use crate::{
-    devices::{ConsolePort, InputIrq, PowerPort, Scratch},
+    devices::{ConsolePort, InputIrq, KitchenTimer, PowerPort, Scratch},
     image::{CMDLINE_BYTES_MAX, Image},
-    irqchip::{CONSOLE_IRQ, IrqChip},
+    irqchip::{CONSOLE_IRQ, IrqChip, KITCHEN_TIMER_IRQ},
     stage2::HostPageTable,
     vcpu::{HostVCpu, HostVCpuConfig},
 };
@@ -31,6 +31,8 @@ pub const RAM_START: u64 = 0x8000_0000;
 pub const CONSOLE_MMIO: u64 = 0x1000_0000;
 /// Where the power switch is: 0 off, 1 reset, other values fail.
 pub const POWER_MMIO: u64 = 0x10_0000;
+/// Where the kitchen timer is: after so many nanoseconds it interrupts.
+pub const KITCHEN_TIMER_MMIO: u64 = 0x10_1000;
 /// The first of eight scratch ports.
 pub const SCRATCH_PORT: u16 = 0x80;
 /// The first of eight scratch system registers.
@@ -85,7 +87,8 @@ impl<H: AxVMHal> ArchVm for HostVm<H> {
     fn new(parts: &MachineParts<'_, H>, devices: &mut AxVmDevices) -> Result<Self> {
         let chip = Arc::new(IrqChip::new(parts.controls));
         let sink: Arc<dyn IrqSink> = chip.clone();
-        let input: Arc<dyn InputListener> = Arc::new(InputIrq(IrqLine::new(sink, CONSOLE_IRQ)));
+        let input: Arc<dyn InputListener> =
+            Arc::new(InputIrq(IrqLine::new(sink.clone(), CONSOLE_IRQ)));
         parts.console.listen(Arc::downgrade(&input));
         let console = ConsolePort::new(parts.console);
         let power = PowerPort::new(parts.power);
@@ -95,6 +98,11 @@ impl<H: AxVMHal> ArchVm for HostVm<H> {
             shared(console),
         )?;
         devices.add_mmio(Region::new(POWER_MMIO, PowerPort::SIZE)?, shared(power))?;
+        let timer = KitchenTimer::new(parts.hal.clock(), IrqLine::new(sink, KITCHEN_TIMER_IRQ));
+        devices.add_mmio(
+            Region::new(KITCHEN_TIMER_MMIO, KitchenTimer::SIZE)?,
+            parts.timers.timed(timer),
+        )?;
         devices.add_port(Region::new(SCRATCH_PORT.into(), Scratch::SIZE)?, scratch())?;
         devices.add_sys_reg(Region::new(SCRATCH_SYS_REG, Scratch::SIZE)?, scratch())?;
         Ok(Self {

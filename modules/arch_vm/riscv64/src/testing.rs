@@ -12,7 +12,7 @@ use std::{
     vec::Vec,
 };
 
-use axdevice::{Clock, ConsoleOutput};
+use axdevice::{Alarm, AlarmListener, Clock, ConsoleOutput, SharedAlarm};
 use axvm::{
     AxVCpuHal, AxVM, AxVMConfig, AxVMHal, AxVMRef, BootConfig, CrashPolicy, HostEvent,
     HostPhysAddr, HostThread, HostVirtAddr, ImageBytes, PCpuId, PCpuSet, Policy, VCpuConfig,
@@ -93,6 +93,10 @@ impl AxVCpuHal for FakeHost {
         FakeEvent
     }
 
+    fn new_alarm(&self, _: Arc<dyn AlarmListener>) -> SharedAlarm {
+        Arc::new(NoAlarm)
+    }
+
     fn current_time_nanos(&self) -> u64 {
         0
     }
@@ -149,6 +153,13 @@ impl Clock for FakeClock {
     fn wall_ns(&self) -> u64 {
         0
     }
+}
+
+/// An alarm that never rings.
+struct NoAlarm;
+
+impl Alarm for NoAlarm {
+    fn ring_by(&self, _: u64) {}
 }
 
 /// An event that nobody waits for.

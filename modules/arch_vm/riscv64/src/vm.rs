@@ -228,7 +228,9 @@ fn add_devices<H: AxVMHal>(
     devices.add_mmio(UART.region()?, uart)?;
     let finisher = shared(SifiveTest::new(parts.power.clone()));
     devices.add_mmio(FINISHER.region()?, finisher)?;
-    let rtc = shared(GoldfishRtc::new(parts.hal.clock(), line(RTC_IRQ)));
+    let rtc = parts
+        .timers
+        .timed(GoldfishRtc::new(parts.hal.clock(), line(RTC_IRQ)));
     devices.add_mmio(RTC.region()?, rtc)?;
     devices.add_mmio(PLIC.region()?, shared(PlicPort(harts.clone())))?;
     Ok(())

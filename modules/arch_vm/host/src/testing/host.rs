@@ -17,13 +17,13 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use axdevice::Clock;
+use axdevice::{AlarmListener, Clock, SharedAlarm};
 use axvm::{
     AxVCpuHal, AxVMHal, HostPhysAddr, HostVirtAddr, PCpuId, PCpuSet, VCpuId, VCpuTask, VMId,
 };
 
 use super::{
-    Books, Resource, StdEvent, StdThread,
+    Books, Resource, StdAlarm, StdEvent, StdThread,
     books::Failing,
     memory::{PHYS_OFFSET, Pool},
     thread,
@@ -191,6 +191,10 @@ impl AxVCpuHal for StdHost {
 
     fn new_event(&self) -> StdEvent {
         StdEvent::default()
+    }
+
+    fn new_alarm(&self, listener: Arc<dyn AlarmListener>) -> SharedAlarm {
+        Arc::new(StdAlarm::new(listener))
     }
 
     fn current_time_nanos(&self) -> u64 {

@@ -6,6 +6,7 @@
 //! between simulated CPUs whenever a real scheduler could. [`Bench`] joins a
 //! host, a recorded console and a configuration.
 
+mod alarm;
 mod bench;
 mod books;
 mod event;
@@ -13,6 +14,7 @@ mod host;
 mod memory;
 mod thread;
 
+pub use alarm::StdAlarm;
 pub use bench::{Bench, Output, config, watchdog};
 pub use books::{Books, Resource};
 pub use event::StdEvent;
