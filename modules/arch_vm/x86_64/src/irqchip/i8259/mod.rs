@@ -16,12 +16,12 @@ mod tests;
 use chip::{CASCADE_INPUT, Chip, Port as ChipPort, Role, SPURIOUS_INPUT};
 
 /// How many inputs the pair has.
-pub const INPUTS: u32 = 16;
+pub(crate) const INPUTS: u32 = 16;
 const INPUTS_OF_CHIP: u32 = 8;
 
 /// One of the pair's ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
+pub(crate) enum Port {
     /// 0x20.
     MasterCommand,
     /// 0x21.
@@ -38,20 +38,14 @@ pub enum Port {
 
 /// The pair.
 #[derive(Clone, Debug)]
-pub struct PicPair {
+pub(crate) struct PicPair {
     master: Chip,
     slave: Chip,
 }
 
-impl Default for PicPair {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl PicPair {
     /// Makes a pair at power-on: nothing is masked, and nothing is initialized.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             master: Chip::new(Role::Master),
             slave: Chip::new(Role::Slave),
@@ -59,7 +53,7 @@ impl PicPair {
     }
 
     /// Drives an input; those that do not exist have no wire.
-    pub fn set_level(&mut self, input: u32, is_high: bool) {
+    pub(crate) fn set_level(&mut self, input: u32, is_high: bool) {
         let of_chip = (input % INPUTS_OF_CHIP) as u8;
         match input {
             0..INPUTS_OF_CHIP if of_chip != CASCADE_INPUT => {
@@ -72,13 +66,13 @@ impl PicPair {
     }
 
     /// Tells whether the pair's output is high.
-    pub fn is_raised(&self) -> bool {
+    pub(crate) fn is_raised(&self) -> bool {
         self.master.request().is_some()
     }
 
     /// Takes the interrupt, as the CPU's INTA cycle does, and returns its vector;
     /// a spurious one if the request has gone.
-    pub fn acknowledge(&mut self) -> u8 {
+    pub(crate) fn acknowledge(&mut self) -> u8 {
         let vector = match self.master.request() {
             Some(CASCADE_INPUT) => {
                 self.master.acknowledge(CASCADE_INPUT);
@@ -107,7 +101,7 @@ impl PicPair {
     }
 
     /// Reads a port; a read may answer a poll.
-    pub fn read(&mut self, port: Port) -> u8 {
+    pub(crate) fn read(&mut self, port: Port) -> u8 {
         let value = match port {
             Port::MasterCommand => self.master.read(ChipPort::Command),
             Port::MasterData => self.master.read(ChipPort::Data),
@@ -121,7 +115,7 @@ impl PicPair {
     }
 
     /// Writes a port.
-    pub fn write(&mut self, port: Port, value: u8) {
+    pub(crate) fn write(&mut self, port: Port, value: u8) {
         match port {
             Port::MasterCommand => self.master.write(ChipPort::Command, value),
             Port::MasterData => self.master.write(ChipPort::Data, value),
