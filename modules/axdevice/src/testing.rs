@@ -10,7 +10,7 @@ use crate::Lock;
 use proptest::prelude::*;
 
 use crate::{
-    AccessWidth, Clock, Console, ConsoleOutput, IrqLine, IrqSink, PowerRequest, PowerSink,
+    AccessWidth, Alarm, Clock, Console, ConsoleOutput, IrqLine, IrqSink, PowerRequest, PowerSink,
 };
 
 /// Every width of an access, with its size in bytes.
@@ -115,6 +115,32 @@ impl Clock for FakeClock {
 
     fn wall_ns(&self) -> u64 {
         self.wall_ns.load(Relaxed)
+    }
+}
+
+/// When a [`FakeAlarm`] rings that was not asked to.
+pub const NEVER: u64 = u64::MAX;
+
+/// An alarm that a test looks at.
+pub struct FakeAlarm(AtomicU64);
+
+impl FakeAlarm {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(NEVER)))
+    }
+
+    pub fn rings_at(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    pub fn take(&self) -> u64 {
+        self.0.swap(NEVER, Relaxed)
+    }
+}
+
+impl Alarm for FakeAlarm {
+    fn ring_by(&self, at_ns: u64) {
+        self.0.fetch_min(at_ns, Relaxed);
     }
 }
 

@@ -75,6 +75,14 @@ pub struct Timed<D> {
     alarm: SharedAlarm,
 }
 
+impl<D> Timed<D> {
+    /// Returns the device, for whom it is connected with beside the bus; what
+    /// they do there may not bring its deadline nearer.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+}
+
 impl<D: TimedDevice> Timed<D> {
     fn tell_alarm(&self) {
         if let Some(at_ns) = self.device.next_deadline_ns() {
@@ -109,37 +117,13 @@ impl<D: TimedDevice> TimedDevice for Timed<D> {
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Alarm, Clock, GoldfishRtc, testing::FakeClock, testing::FakeIrq};
-
-    const NEVER: u64 = u64::MAX;
-
-    /// An alarm that a test looks at.
-    struct FakeAlarm(AtomicU64);
-
-    impl FakeAlarm {
-        fn new() -> Arc<Self> {
-            Arc::new(Self(AtomicU64::new(NEVER)))
-        }
-
-        fn rings_at(&self) -> u64 {
-            self.0.load(Relaxed)
-        }
-
-        fn take(&self) -> u64 {
-            self.0.swap(NEVER, Relaxed)
-        }
-    }
-
-    impl Alarm for FakeAlarm {
-        fn ring_by(&self, at_ns: u64) {
-            self.0.fetch_min(at_ns, Relaxed);
-        }
-    }
+    use crate::{
+        Clock, GoldfishRtc,
+        testing::{FakeAlarm, FakeClock, FakeIrq, NEVER},
+    };
 
     /// A device with one register: its next deadline; 0 is none.
     #[derive(Default)]

@@ -230,11 +230,6 @@ impl Channel {
         }
     }
 
-    /// Tells whether the output rises again and again.
-    pub fn is_periodic(&self) -> bool {
-        self.mode().is_periodic()
-    }
-
     /// Returns the first time after `after_ns` at which the output rises.
     pub fn next_rise_ns(&self, after_ns: u64) -> Option<u64> {
         let (Some(reload), Counting::Since(start)) = (self.reload, self.counting) else {

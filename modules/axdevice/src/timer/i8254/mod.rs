@@ -18,7 +18,7 @@ use alloc::sync::Arc;
 use tock_registers::LocalRegisterCopy;
 
 use crate::{
-    AccessFault, AccessWidth, Clock, IoDevice, IrqLine, LevelLine, Lock, TimedDevice,
+    AccessFault, AccessWidth, Clock, IoDevice, IrqLine, LevelLine, Lock, Timed, TimedDevice,
     regs::{
         self,
         i8254::{self, CHANNELS, CONTROL, PORT61, READ_BACK},
@@ -31,9 +31,6 @@ const CONTROL_OFFSET: u64 = 3;
 /// How long a bit of port 0x61 stays as it is: memory was refreshed so often.
 const REFRESH_NS: u64 = 15_085;
 
-/// The least time between two edges of a periodic channel: those between are not made.
-const EDGE_DISTANCE_NS: u64 = 20_000;
-
 /// An 8254.
 pub struct Pit {
     clock: Arc<dyn Clock>,
@@ -41,8 +38,6 @@ pub struct Pit {
     channels: [Channel; CHANNELS],
     /// The latest time at which the line was looked at.
     seen_ns: u64,
-    /// When the line last rose.
-    edge_ns: u64,
 }
 
 impl Pit {
@@ -50,7 +45,6 @@ impl Pit {
     pub fn new(clock: Arc<dyn Clock>, irq: IrqLine) -> Self {
         Self {
             seen_ns: clock.monotonic_ns(),
-            edge_ns: 0,
             clock,
             line: LevelLine::new(irq),
             channels: [true, true, false].map(Channel::new),
@@ -80,7 +74,6 @@ impl Pit {
         if has_risen {
             self.line.drive(false);
             self.line.drive(true);
-            self.edge_ns = now_ns;
         }
         self.line.drive(timer.output(now_ns));
         self.seen_ns = now_ns;
@@ -146,11 +139,7 @@ impl IoDevice for Pit {
 impl TimedDevice for Pit {
     fn next_deadline_ns(&self) -> Option<u64> {
         let [timer, ..] = &self.channels;
-        let rise = timer.next_rise_ns(self.seen_ns)?;
-        Some(match timer.is_periodic() {
-            true => rise.max(self.edge_ns.saturating_add(EDGE_DISTANCE_NS)),
-            false => rise,
-        })
+        timer.next_rise_ns(self.seen_ns)
     }
 
     fn tick(&mut self, now_ns: u64) {
@@ -161,13 +150,13 @@ impl TimedDevice for Pit {
 /// Port 0x61: the speaker's gate and data, and what can be seen of the timer.
 pub struct SystemControl {
     clock: Arc<dyn Clock>,
-    pit: Arc<Lock<Pit>>,
+    pit: Arc<Lock<Timed<Pit>>>,
     written: LocalRegisterCopy<u8, PORT61::Register>,
 }
 
 impl SystemControl {
     /// Makes the port beside its timer.
-    pub fn new(clock: Arc<dyn Clock>, pit: Arc<Lock<Pit>>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, pit: Arc<Lock<Timed<Pit>>>) -> Self {
         Self {
             clock,
             pit,
@@ -178,7 +167,7 @@ impl SystemControl {
     fn value(&self) -> u8 {
         let now_ns = self.clock.monotonic_ns();
         let mut value = self.written;
-        let output = self.pit.lock().speaker_output(now_ns);
+        let output = self.pit.lock().device_mut().speaker_output(now_ns);
         let is_odd = now_ns / REFRESH_NS % 2 == 1;
         value.modify(PORT61::OUTPUT2.val(output.into()) + PORT61::REFRESH.val(is_odd.into()));
         value.get()
@@ -203,9 +192,8 @@ impl IoDevice for SystemControl {
             + PORT61::PARITY_OFF.val(value.read(PORT61::PARITY_OFF))
             + PORT61::CHECK_OFF.val(value.read(PORT61::CHECK_OFF));
         self.written.set(kept.value);
-        self.pit
-            .lock()
-            .set_speaker_gate(value.is_set(PORT61::GATE2));
+        let gate = value.is_set(PORT61::GATE2);
+        self.pit.lock().device_mut().set_speaker_gate(gate);
         Ok(())
     }
 }
