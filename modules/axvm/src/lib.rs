@@ -36,10 +36,12 @@ mod machine;
 mod memory;
 mod power;
 mod run;
+pub mod stage2;
 mod state;
 mod stats;
 mod vcpu;
 mod vm;
+pub mod vmid;
 
 pub use arch::{ArchVm, AxArchPerCpu, AxArchVCpu, GuestAccess, MachineParts, RamRegion};
 pub use axaddrspace::MappingFlags;

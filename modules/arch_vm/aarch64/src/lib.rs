@@ -40,12 +40,9 @@ mod psci;
 mod regs;
 mod stage2;
 mod sysreg;
-#[cfg(test)]
-mod testing;
 mod timer;
 mod vcpu;
 mod vm;
-mod vmid;
 
 pub use frame::TrapFrame;
 pub use percpu::Aarch64PerCpu;

@@ -6,14 +6,13 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use axvm::{AxVMHal, CpuPower, Ram, VCpuControl, VCpuId};
+use axvm::{AxVMHal, CpuPower, Ram, VCpuControl, VCpuId, vmid::VmTlb};
 
 use crate::{
     irqchip::{Gic, vcpu_of_affinity},
     psci::Cpus,
     stage2::Format,
     sysreg::IdRegisters,
-    vmid::VmTlb,
 };
 
 /// One VM's common parts.

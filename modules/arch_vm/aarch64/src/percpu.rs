@@ -35,7 +35,7 @@ impl AxArchPerCpu for Aarch64PerCpu {
         if !HCR_EL2.is_set(HCR::E2H) {
             return Err(Error::Unsupported("it does not run with VHE at EL2"));
         }
-        VMIDS.set_bits(if has_16_bit_vmids() { 16 } else { 8 });
+        VMIDS.set_count(if has_16_bit_vmids() { 1 << 16 } else { 1 << 8 });
         Ok(Self { is_enabled: false })
     }
 

@@ -16,6 +16,7 @@ use alloc::sync::Arc;
 use axvm::{
     AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, GuestAccess, GuestPhysAddr, HostPhysAddr, PCpuId,
     Request, Result, VCpuControl, VCpuId,
+    vmid::{Flush, VmidPool},
 };
 use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 
@@ -36,7 +37,6 @@ use crate::{
         flush_all_guests, flush_vmid, invalidate_instructions, synchronize,
     },
     timer::{self, Now, Timer},
-    vmid::{Flush, VmidPool},
 };
 
 /// The VMIDs of this machine.

@@ -19,6 +19,8 @@ use axvm::{
         self, BootRules, FdtPosition, GuestRange, Handover, LinuxFormat, LinuxKind, Placement,
         fdt::Chosen,
     },
+    stage2::TableFormat,
+    vmid::VmTlb,
 };
 use tock_registers::interfaces::Readable;
 
@@ -32,7 +34,6 @@ use crate::{
     stage2::{Format, Stage2},
     sysreg::IdRegisters,
     vcpu::{Aarch64VCpu, CreateConfig},
-    vmid::VmTlb,
 };
 
 /// The serial port.
@@ -247,7 +248,8 @@ fn check_cpus(count: usize, gic: Version) -> core::result::Result<(), ConfigFaul
 }
 
 fn check_memory(bytes: u64) -> core::result::Result<(), ConfigFault> {
-    let bits = (Format::for_pa_range(pa_range()).end() as u64).min(1 << SPACE_BITS);
+    let guest = Format::for_pa_range(pa_range()).address_bits() as u32;
+    let bits = 1_u64.wrapping_shl(guest.min(SPACE_BITS));
     let max = bits.saturating_sub(RAM_START);
     if (1..=max).contains(&bytes) {
         return Ok(());

@@ -47,7 +47,7 @@ pub use machine::{
 pub use percpu::HostPerCpu;
 pub use program::{Program, UnknownLabel};
 pub use regs::{Cause, SysReg};
-pub use stage2::HostPageTable;
+pub use stage2::{HostFormat, HostPageTable};
 pub use vcpu::{HostVCpu, HostVCpuConfig};
 
 /// The name under which this architecture is selected and shown.

@@ -21,7 +21,7 @@ use crate::{
     devices::{ConsolePort, InputIrq, KitchenTimer, PowerPort, Scratch},
     image::{CMDLINE_BYTES_MAX, Image},
     irqchip::{CONSOLE_IRQ, IrqChip, KITCHEN_TIMER_IRQ},
-    stage2::HostPageTable,
+    stage2::{HostFormat, HostPageTable},
     vcpu::{HostVCpu, HostVCpuConfig},
 };
 
@@ -81,7 +81,7 @@ impl<H: AxVMHal> ArchVm for HostVm<H> {
     }
 
     fn new_page_table(hal: &H) -> Result<HostPageTable<H>> {
-        HostPageTable::new(hal)
+        HostPageTable::new(hal, HostFormat)
     }
 
     fn new(parts: &MachineParts<'_, H>, devices: &mut AxVmDevices) -> Result<Self> {

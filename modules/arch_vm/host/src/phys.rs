@@ -30,11 +30,6 @@ impl<H: AxVCpuHal> Frame<H> {
         Some(Self { hal, start })
     }
 
-    /// Returns where it is.
-    pub(crate) fn start(&self) -> HostPhysAddr {
-        self.start
-    }
-
     /// Reads a word.
     pub(crate) fn get(&self, index: usize) -> u64 {
         read_word(&self.hal, self.start, index)

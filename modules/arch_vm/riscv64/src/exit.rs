@@ -370,16 +370,18 @@ fn load_fault(code: u64) -> Cause {
 
 #[cfg(test)]
 mod tests {
+    use arch_vm_host::testing::StdHost;
+
     use super::*;
     use crate::frame::{A1, A6, A7};
     use crate::{
         regs::{VSCAUSE, VSEPC, VSIE, VSIP, VSSTATUS, VSTVAL, VSTVEC},
-        testing::{FakeHost, with_bound_vcpu},
+        testing::with_bound_vcpu,
     };
     use axvm::{AxArchVCpu, GuestAccess};
     use tock_registers::interfaces::Writeable;
 
-    type VCpu = RiscvVCpu<FakeHost>;
+    type VCpu = RiscvVCpu<StdHost>;
 
     const PC: u64 = 0x8020_0000;
     const HANDLER: u64 = 0x8030_0000;

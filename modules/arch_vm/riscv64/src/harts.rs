@@ -17,7 +17,7 @@ use core::{
 
 use axdevice::RawLock;
 use axdevice::{AccessFault, AccessWidth, IoDevice, IrqSink};
-use axvm::{AxVMHal, CpuPower, GuestPhysAddr, PCpuId, Ram, Request, VCpuControl};
+use axvm::{AxVMHal, CpuPower, GuestPhysAddr, PCpuId, Ram, Request, VCpuControl, vmid::VmTlb};
 
 use crate::{
     entry,
@@ -25,7 +25,6 @@ use crate::{
     irqchip::plic::{Plic, SourceSet, WORDS},
     sbi::{Events, HartSet},
     timer::GuestTime,
-    vmid::VmTlb,
 };
 
 /// The contexts of each hart: machine mode's, which nobody uses, and supervisor's.

@@ -21,8 +21,8 @@ use crate::{bank::TimerRegister, regs::HENVCFG, stage2::Mode};
 pub(crate) struct Probed {
     /// The smallest format of stage-2 tables.
     pub(crate) stage2: Mode,
-    /// How many bits of VMID there are.
-    pub(crate) vmid_bits: usize,
+    /// How many VMIDs there are.
+    pub(crate) vmids: u64,
     /// Which bits of henvcfg exist.
     pub(crate) environment: u64,
 }
@@ -315,7 +315,7 @@ mod tests {
     fn probed(environment: u64) -> Probed {
         Probed {
             stage2: Mode::Sv39x4,
-            vmid_bits: 7,
+            vmids: 128,
             environment,
         }
     }

@@ -52,7 +52,6 @@ mod timer;
 mod trap;
 mod vcpu;
 mod vm;
-mod vmid;
 
 pub use percpu::RiscvPerCpu;
 pub use stage2::Stage2;

@@ -38,7 +38,7 @@ impl AxArchPerCpu for RiscvPerCpu {
             return Err(Error::Unsupported("it has no hypervisor extension"));
         }
         let probed = probe().ok_or(Error::Unsupported("it has no stage-2 translation"))?;
-        VMIDS.set_bits(probed.vmid_bits);
+        VMIDS.set_count(probed.vmids);
         host::note(probed)?;
         Ok(Self { is_enabled: false })
     }
@@ -102,7 +102,7 @@ fn probe() -> Option<Probed> {
     let found = HENVCFG.swap(environment);
     Some(Probed {
         stage2,
-        vmid_bits: vmid_bits(stage2),
+        vmids: vmids(stage2),
         environment: found,
     })
 }
@@ -114,11 +114,11 @@ fn holds_mode(mode: Mode) -> bool {
     holds
 }
 
-/// Counts the bits of VMID that can be written.
-fn vmid_bits(mode: Mode) -> usize {
+/// Returns how many VMIDs can be written.
+fn vmids(mode: Mode) -> u64 {
     HGATP.write(mode.field() + HGATP::VMID.val(u64::MAX));
     let bits = HGATP.read(HGATP::VMID).count_ones();
     HGATP.set(0);
     // Entries that the trial may have made are dropped when the hart is enabled.
-    bits as usize
+    1 << bits
 }

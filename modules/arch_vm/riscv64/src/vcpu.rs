@@ -15,6 +15,7 @@ use core::sync::atomic::Ordering;
 use axvm::{
     AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, ExitKind, GuestAccess, GuestPhysAddr,
     HostPhysAddr, PCpuId, Request, Result, VCpuControl, VCpuId,
+    vmid::{Flush, VmidPool},
 };
 use tock_registers::interfaces::Writeable;
 
@@ -31,7 +32,6 @@ use crate::{
     stage2::Mode,
     timer::SoftTimer,
     trap::{self, Cause, Fault, TrapRegisters},
-    vmid::{Flush, VmidPool},
 };
 
 /// The VMIDs of this machine.

@@ -45,6 +45,8 @@ pub struct Setup {
     pub switch_one_in: u64,
     /// What the switches are drawn from.
     pub seed: u64,
+    /// Its clock stands still there.
+    pub stopped_at_ns: Option<u64>,
 }
 
 impl Default for Setup {
@@ -55,6 +57,7 @@ impl Default for Setup {
             ram_blocks: 64,
             switch_one_in: 0,
             seed: 1,
+            stopped_at_ns: None,
         }
     }
 }
@@ -198,7 +201,7 @@ impl AxVCpuHal for StdHost {
     }
 
     fn current_time_nanos(&self) -> u64 {
-        now_ns()
+        self.0.setup.stopped_at_ns.unwrap_or_else(now_ns)
     }
 
     fn current_pcpu_id(&self) -> PCpuId {

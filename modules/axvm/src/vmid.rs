@@ -1,22 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! VMIDs with generations: which fence a vCPU needs when it comes to a CPU.
+//! VMIDs with generations: what a CPU must forget when a vCPU comes to it.
 //!
-//! A [`VmidPool`] hands out tickets that only grow; the low bits are the VMID,
-//! the rest its generation. A VM keeps its ticket until the pool is in another
-//! generation. A CPU that meets a new generation drops all guest translations
-//! once, after which no VMID of an older generation is used there. With no VMID
-//! bits each ticket is a generation of its own, and the same rules hold.
+//! A [`VmidPool`] hands out tickets that only grow; divided by the number of
+//! VMIDs that the hardware has, a ticket is a generation, and the rest its VMID. A
+//! VM keeps its ticket until the pool is in another generation. A CPU that meets a
+//! new generation drops all guest translations once, after which no VMID of an
+//! older generation is used there. With one VMID, or none, each ticket is a
+//! generation of its own, and the same rules hold.
 //!
 //! Translations made by one vCPU may not be seen by another of the same VM, as
 //! their guest thinks that each has a TLB of its own: [`VmTlb`] remembers who
-//! was on which CPU last. Called by the vCPU's `bind`, preemption off.
+//! was on which CPU last, and under which VMID, so that whatever an older owner of
+//! that VMID left there is dropped too. Called by each architecture's `bind`,
+//! preemption off.
 //!
-//! Spec: Arm Architecture Reference Manual, VTTBR_EL2.VMID, "TLB maintenance".
+//! Spec: RISC-V Privileged, hgatp.VMID; Arm Architecture Reference Manual,
+//! VTTBR_EL2.VMID; AMD64 APM, "TLB Control" (ASIDs); Intel SDM, "VPIDs".
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::{
+    num::NonZeroU64,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use spin::Once;
 
 /// As many physical CPUs as a host has at most.
 const PCPUS_MAX: usize = 64;
+/// More bits than a vCPU's number has.
+const VCPU_BITS: u32 = 8;
 
 /// What must be dropped before a guest is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +43,7 @@ pub enum Flush {
 /// The VMID to load, and the fence that goes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// What goes into VTTBR_EL2.
+    /// Below the number of VMIDs; an architecture that keeps 0 for itself adds 1.
     pub vmid: u64,
     /// What follows.
     pub flush: Flush,
@@ -40,47 +51,56 @@ pub struct Lease {
 
 /// The VMIDs of this machine.
 pub struct VmidPool {
-    bits: AtomicUsize,
-    next: AtomicU64,
+    count: Once<u64>,
+    /// Tickets given out since the first.
+    taken: AtomicU64,
     /// The generation for which each CPU has dropped what was older.
     seen: [AtomicU64; PCPUS_MAX],
 }
 
 impl VmidPool {
-    /// Makes a pool of VMIDs of no bits.
+    /// Makes a pool of no VMIDs.
     pub const fn new() -> Self {
         Self {
-            bits: AtomicUsize::new(0),
-            next: AtomicU64::new(1),
+            count: Once::new(),
+            taken: AtomicU64::new(0),
             seen: [const { AtomicU64::new(0) }; PCPUS_MAX],
         }
     }
 
-    /// Says how many bits the hardware has, before any VMID is taken.
-    pub fn set_bits(&self, bits: usize) {
-        self.bits.store(bits, Ordering::Release);
-        self.next
-            .store(first_of_generation(1, bits), Ordering::Release);
+    /// Says how many VMIDs the hardware has, before any is taken; only the first
+    /// caller's word counts.
+    pub fn set_count(&self, count: u64) {
+        self.count.call_once(|| count);
+    }
+
+    fn count(&self) -> NonZeroU64 {
+        let count = self.count.get().copied().and_then(NonZeroU64::new);
+        count.unwrap_or(NonZeroU64::MIN)
     }
 
     fn generation(&self, ticket: u64) -> u64 {
-        ticket.wrapping_shr(self.bits.load(Ordering::Acquire) as u32)
+        ticket / self.count()
     }
 
     fn vmid(&self, ticket: u64) -> u64 {
-        let bits = self.bits.load(Ordering::Acquire) as u32;
-        ticket & 1_u64.wrapping_shl(bits).wrapping_sub(1)
+        ticket % self.count()
+    }
+
+    /// Returns the last ticket that was given out; generation 0 has none.
+    fn last(&self) -> u64 {
+        let taken = self.taken.load(Ordering::SeqCst);
+        self.count().get().wrapping_add(taken).wrapping_sub(1)
     }
 
     fn is_current(&self, ticket: u64) -> bool {
-        // The last ticket given out decides, not the next one.
-        let last = self.next.load(Ordering::SeqCst).wrapping_sub(1);
-        ticket != 0 && self.generation(ticket) == self.generation(last)
+        ticket != 0 && self.generation(ticket) == self.generation(self.last())
     }
 
     /// Takes the next ticket.
     fn take(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::SeqCst)
+        let taken = self.taken.fetch_add(1, Ordering::SeqCst);
+        self.count().get().wrapping_add(taken)
     }
 
     /// Notes that a CPU runs this generation, and tells whether that is new to it.
@@ -98,15 +118,11 @@ impl Default for VmidPool {
     }
 }
 
-fn first_of_generation(generation: u64, bits: usize) -> u64 {
-    generation.wrapping_shl(bits as u32)
-}
-
 /// The traces that one VM's vCPUs leave in the CPUs' TLBs.
 pub struct VmTlb {
     ticket: AtomicU64,
-    /// The vCPU, plus one, that was last on each CPU.
-    last_on: [AtomicUsize; PCPUS_MAX],
+    /// Which vCPU was last on each CPU, and with which ticket.
+    last_on: [AtomicU64; PCPUS_MAX],
 }
 
 impl VmTlb {
@@ -114,7 +130,7 @@ impl VmTlb {
     pub fn new() -> Self {
         Self {
             ticket: AtomicU64::new(0),
-            last_on: [const { AtomicUsize::new(0) }; PCPUS_MAX],
+            last_on: [const { AtomicU64::new(0) }; PCPUS_MAX],
         }
     }
 
@@ -127,10 +143,10 @@ impl VmTlb {
         came_from: Option<usize>,
     ) -> Lease {
         let ticket = self.ticket(pool);
+        let is_first = self.is_first(ticket, vcpu, cpu);
         let flush = if pool.is_new_on(cpu, pool.generation(ticket)) {
-            self.note(vcpu, cpu);
             Flush::Everything
-        } else if self.note(vcpu, cpu) || came_from != Some(cpu) {
+        } else if is_first || came_from != Some(cpu) {
             Flush::OwnTables
         } else {
             Flush::None
@@ -158,9 +174,9 @@ impl VmTlb {
         }
     }
 
-    /// Notes who is on a CPU, and tells whether somebody else was.
-    fn note(&self, vcpu: usize, cpu: usize) -> bool {
-        let own = vcpu.wrapping_add(1);
+    /// Notes who is on a CPU under which VMID, and tells whether that is news.
+    fn is_first(&self, ticket: u64, vcpu: usize, cpu: usize) -> bool {
+        let own = ticket.wrapping_shl(VCPU_BITS) | (vcpu as u64).wrapping_add(1);
         match self.last_on.get(cpu) {
             Some(last) => last.swap(own, Ordering::Relaxed) != own,
             None => true,
@@ -177,25 +193,25 @@ impl Default for VmTlb {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::{collections::BTreeMap, vec::Vec};
     use proptest::prelude::*;
-    use std::{collections::BTreeMap, vec::Vec};
 
-    fn pool(bits: usize) -> VmidPool {
+    fn pool(count: u64) -> VmidPool {
         let pool = VmidPool::new();
-        pool.set_bits(bits);
+        pool.set_count(count);
         pool
     }
 
     #[test]
     fn a_vcpu_that_stays_needs_no_flush() {
-        let (pool, vm) = (pool(7), VmTlb::new());
+        let (pool, vm) = (pool(128), VmTlb::new());
         assert_eq!(vm.enter(&pool, 0, 0, None).flush, Flush::Everything);
         assert_eq!(vm.enter(&pool, 0, 0, Some(0)).flush, Flush::None);
     }
 
     #[test]
     fn two_vms_that_take_turns_need_no_flush() {
-        let pool = pool(7);
+        let pool = pool(128);
         let vms = [VmTlb::new(), VmTlb::new()];
         vms.iter().for_each(|vm| {
             vm.enter(&pool, 0, 0, None);
@@ -207,7 +223,7 @@ mod tests {
 
     #[test]
     fn siblings_on_one_cpu_and_a_return_from_another_flush_the_vms_own() {
-        let (pool, vm) = (pool(7), VmTlb::new());
+        let (pool, vm) = (pool(128), VmTlb::new());
         vm.enter(&pool, 0, 0, None);
         assert_eq!(vm.enter(&pool, 1, 0, None).flush, Flush::OwnTables);
         assert_eq!(vm.enter(&pool, 0, 0, Some(0)).flush, Flush::OwnTables);
@@ -216,8 +232,8 @@ mod tests {
     }
 
     #[test]
-    fn without_vmid_bits_each_switch_of_vms_flushes_everything() {
-        let pool = pool(0);
+    fn without_a_choice_of_vmids_each_switch_of_vms_flushes_everything() {
+        let pool = pool(1);
         let vms = [VmTlb::new(), VmTlb::new()];
         for vm in vms.iter().cycle().take(6) {
             let lease = vm.enter(&pool, 0, 0, Some(0));
@@ -226,32 +242,48 @@ mod tests {
         assert_eq!(vms[1].enter(&pool, 0, 0, Some(0)).flush, Flush::None);
     }
 
+    #[test]
+    fn the_first_cpu_says_how_many_there_are() {
+        let pool = pool(3);
+        let vmids: Vec<_> = [1, 9, 2, 5, 4]
+            .map(|count| {
+                pool.set_count(count);
+                VmTlb::new().enter(&pool, 0, 0, None).vmid
+            })
+            .into();
+        assert_eq!(vmids, [0, 1, 2, 0, 1]);
+    }
+
     proptest! {
-        /// The model is the TLB itself: each CPU remembers which VM last filled
-        /// each VMID, and may never meet another's entries.
+        /// The model is the TLB itself: each CPU remembers which vCPU last filled
+        /// each VMID, for its own tables and for combined entries, and may never
+        /// meet another's.
         #[test]
         fn no_vm_ever_sees_the_translations_of_another(
-            bits in 0_usize..4,
+            count in 0_u64..9,
             visits in prop::collection::vec((0_usize..12, 0_usize..3, 0_usize..2), 1..200),
         ) {
-            let pool = pool(bits);
+            let pool = pool(count);
             let vms: Vec<_> = (0..12).map(|_| VmTlb::new()).collect();
-            let mut tlbs: [BTreeMap<u64, (usize, usize)>; 2] = Default::default();
+            let mut own: [BTreeMap<u64, (usize, usize)>; 2] = Default::default();
+            let mut combined = own.clone();
             let mut came_from = BTreeMap::new();
             for (vm, vcpu, cpu) in visits {
                 let from = came_from.insert((vm, vcpu), cpu);
                 let lease = vms[vm].enter(&pool, vcpu, cpu, from);
-                prop_assert!(lease.vmid < 1 << bits);
-                match lease.flush {
-                    Flush::Everything => tlbs[cpu].clear(),
-                    Flush::OwnTables => {
-                        let old = tlbs[cpu].remove(&lease.vmid);
-                        prop_assert!(old.is_none_or(|(owner, _)| owner == vm));
-                    }
-                    Flush::None => {}
+                prop_assert!(lease.vmid < count.max(1));
+                if lease.flush == Flush::Everything {
+                    combined[cpu].clear();
                 }
-                let owner = *tlbs[cpu].entry(lease.vmid).or_insert((vm, vcpu));
-                prop_assert_eq!(owner, (vm, vcpu));
+                if lease.flush != Flush::None {
+                    own[cpu].remove(&lease.vmid);
+                    let old = combined[cpu].remove(&lease.vmid);
+                    prop_assert!(old.is_none_or(|(owner, _)| owner == vm));
+                }
+                for tlb in [&mut own[cpu], &mut combined[cpu]] {
+                    let owner = *tlb.entry(lease.vmid).or_insert((vm, vcpu));
+                    prop_assert_eq!(owner, (vm, vcpu));
+                }
             }
         }
     }
