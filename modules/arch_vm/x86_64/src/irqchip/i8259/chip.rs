@@ -64,7 +64,7 @@ struct Settings {
 #[derive(Clone, Debug)]
 pub(super) struct Chip {
     role: Role,
-    /// The level of each input.
+    /// The level of each input, as far as an edge is told by it.
     wires: u8,
     requests: u8,
     in_service: u8,
@@ -205,8 +205,10 @@ impl Chip {
             ..Settings::default()
         };
         self.in_service = 0;
-        // Edges are forgotten; levels are still there.
+        // Edges are forgotten, and what is high may be one when it is next driven;
+        // levels are still there.
         self.requests = 0;
+        self.wires &= self.levels();
         self.follow_levels();
     }
 

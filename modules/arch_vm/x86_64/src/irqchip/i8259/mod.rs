@@ -59,10 +59,12 @@ impl PicPair {
             0..INPUTS_OF_CHIP if of_chip != CASCADE_INPUT => {
                 self.master.set_level(of_chip, is_high);
             }
-            INPUTS_OF_CHIP..INPUTS => self.slave.set_level(of_chip, is_high),
+            INPUTS_OF_CHIP..INPUTS => {
+                self.slave.set_level(of_chip, is_high);
+                self.cascade();
+            }
             _ => {}
         }
-        self.cascade();
     }
 
     /// Tells whether the pair's output is high.
@@ -73,7 +75,7 @@ impl PicPair {
     /// Takes the interrupt, as the CPU's INTA cycle does, and returns its vector;
     /// a spurious one if the request has gone.
     pub(crate) fn acknowledge(&mut self) -> u8 {
-        let vector = match self.master.request() {
+        match self.master.request() {
             Some(CASCADE_INPUT) => {
                 self.master.acknowledge(CASCADE_INPUT);
                 // The slave lets go of the wire, so that what it wants next is an edge.
@@ -85,33 +87,31 @@ impl PicPair {
                 self.master.vector(input)
             }
             None => self.master.vector(SPURIOUS_INPUT),
-        };
-        self.cascade();
-        vector
+        }
     }
 
     fn acknowledge_slave(&mut self) -> u8 {
-        match self.slave.request() {
+        let vector = match self.slave.request() {
             Some(input) => {
                 self.slave.acknowledge(input);
                 self.slave.vector(input)
             }
             None => self.slave.vector(SPURIOUS_INPUT),
-        }
+        };
+        self.cascade();
+        vector
     }
 
     /// Reads a port; a read may answer a poll.
     pub(crate) fn read(&mut self, port: Port) -> u8 {
-        let value = match port {
+        match port {
             Port::MasterCommand => self.master.read(ChipPort::Command),
             Port::MasterData => self.master.read(ChipPort::Data),
-            Port::SlaveCommand => self.slave.read(ChipPort::Command),
-            Port::SlaveData => self.slave.read(ChipPort::Data),
+            Port::SlaveCommand => self.with_slave(|slave| slave.read(ChipPort::Command)),
+            Port::SlaveData => self.with_slave(|slave| slave.read(ChipPort::Data)),
             Port::MasterElcr => self.master.elcr(),
             Port::SlaveElcr => self.slave.elcr(),
-        };
-        self.cascade();
-        value
+        }
     }
 
     /// Writes a port.
@@ -119,14 +119,20 @@ impl PicPair {
         match port {
             Port::MasterCommand => self.master.write(ChipPort::Command, value),
             Port::MasterData => self.master.write(ChipPort::Data, value),
-            Port::SlaveCommand => self.slave.write(ChipPort::Command, value),
-            Port::SlaveData => self.slave.write(ChipPort::Data, value),
+            Port::SlaveCommand => self.with_slave(|slave| slave.write(ChipPort::Command, value)),
+            Port::SlaveData => self.with_slave(|slave| slave.write(ChipPort::Data, value)),
             Port::MasterElcr => self.master.set_elcr(value),
-            Port::SlaveElcr => self.slave.set_elcr(value),
+            Port::SlaveElcr => self.with_slave(|slave| slave.set_elcr(value)),
         }
-        self.cascade();
     }
 
+    fn with_slave<T>(&mut self, act: impl FnOnce(&mut Chip) -> T) -> T {
+        let result = act(&mut self.slave);
+        self.cascade();
+        result
+    }
+
+    /// Drives the cascade as the slave says, whenever that may have changed.
     fn cascade(&mut self) {
         let is_raised = self.slave.request().is_some();
         self.master.set_level(CASCADE_INPUT, is_raised);

@@ -220,6 +220,20 @@ fn nested_slaves_interrupt_each_other_in_special_fully_nested_mode() {
     assert!(!pair.is_raised());
 }
 
+#[test]
+fn initializing_the_master_does_not_lose_what_the_slave_still_wants() {
+    let mut pair = initialized(1);
+    pair.write(Port::SlaveElcr, 2);
+    pair.set_level(9, true);
+    pair.write(Port::MasterCommand, 0x11);
+    for word in [0x40, 4, 1] {
+        pair.write(Port::MasterData, word);
+    }
+    assert_eq!(pair.read(Port::MasterCommand), 0, "edges are forgotten");
+    pair.write(Port::SlaveData, 0);
+    assert_eq!(pair.acknowledge(), 0x39);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Wire(u32, bool),
