@@ -60,4 +60,4 @@ pub use power::{PowerRequest, PowerSink, SifiveTest};
 pub use rtc::{GoldfishRtc, Pl031};
 pub use serial::{Pl011, Uart16550};
 pub use timed::{DeviceTimers, Timed};
-pub use timer::{Pit, SystemControl};
+pub use timer::{Hpet, LegacyWires, Pit, SystemControl};

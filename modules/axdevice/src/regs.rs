@@ -6,6 +6,7 @@
 //! share: what an access of a width can carry, and 64-bit values in two halves.
 
 pub mod goldfish_rtc;
+pub mod hpet;
 pub mod i8254;
 pub mod ns16550;
 pub mod pl011;
