@@ -43,6 +43,16 @@ pub struct MachineParts<'a, H: AxVMHal> {
     pub power: &'a Arc<dyn PowerSink>,
 }
 
+/// What a vCPU is made from, besides its machine.
+pub struct VCpuParts<'a> {
+    /// The root of the machine's stage 2.
+    pub root: HostPhysAddr,
+    /// How many levels stage 2 has.
+    pub levels: usize,
+    /// The machine's devices, all of them.
+    pub devices: &'a Arc<AxVmDevices>,
+}
+
 /// One architecture's machine around the vCPUs of one VM.
 pub trait ArchVm: Send + Sync + Sized + 'static {
     /// The host it runs on.
@@ -64,8 +74,8 @@ pub trait ArchVm: Send + Sync + Sized + 'static {
     /// Builds the machine: its interrupt controller, and its devices on the bus.
     fn new(parts: &MachineParts<'_, Self::Hal>, devices: &mut AxVmDevices) -> Result<Self>;
 
-    /// Makes vCPU `id`; its stage-2 root is `root` with so many `levels`.
-    fn new_vcpu(&self, id: VCpuId, root: HostPhysAddr, levels: usize) -> Result<Self::VCpu>;
+    /// Makes vCPU `id` of the finished machine.
+    fn new_vcpu(&self, id: VCpuId, parts: &VCpuParts<'_>) -> Result<Self::VCpu>;
 
     /// Loads the images and the firmware's tables into RAM, and puts the boot
     /// vCPU where the machine's firmware would leave it.
@@ -128,9 +138,15 @@ pub trait AxArchVCpu: Send + Sized + 'static {
     /// Puts all registers to their state at power-on.
     fn setup(&mut self, config: Self::SetupConfig) -> Result<()>;
 
+    /// Returns the devices of its machine.
+    fn devices(&self) -> &AxVmDevices;
+
     /// Runs the guest until something leaves the architecture.
     ///
     /// Returns [`AxVCpuExitReason::Nothing`] at once while a request is pending.
+    /// Device accesses may leave, or be finished inside by [`access::finish`].
+    ///
+    /// [`access::finish`]: crate::access::finish
     fn run(&mut self) -> Result<AxVCpuExitReason>;
 
     /// Loads the register bank into this physical CPU.

@@ -24,6 +24,7 @@
 
 extern crate alloc;
 
+pub mod access;
 mod arch;
 pub mod boot;
 mod config;
@@ -43,7 +44,7 @@ mod vcpu;
 mod vm;
 pub mod vmid;
 
-pub use arch::{ArchVm, AxArchPerCpu, AxArchVCpu, GuestAccess, MachineParts, RamRegion};
+pub use arch::{ArchVm, AxArchPerCpu, AxArchVCpu, GuestAccess, MachineParts, RamRegion, VCpuParts};
 pub use axaddrspace::MappingFlags;
 pub use axvm_types::{
     AccessWidth, GuestPhysAddr, HostPhysAddr, HostVirtAddr, Port, SysRegAddr, VCpuId, VMId,

@@ -16,7 +16,7 @@ use axvm_types::{GuestPhysAddr, VMId};
 
 use crate::{
     ArchVm, AxVCpu, AxVCpuRef, AxVMConfig, Error, HostEvent, MachineParts, MappingFlags, Ram,
-    Request, Result, VCpuControl, VmOutcome, hal::AxVCpuHal,
+    Request, Result, VCpuControl, VCpuParts, VmOutcome, hal::AxVCpuHal,
 };
 
 /// The guest physical addresses that stage 2 can hold on every architecture.
@@ -202,7 +202,6 @@ impl<H: AxVCpuHal> PowerSink for RunState<H> {
 pub struct Machine<A: ArchVm> {
     pub(crate) run: Arc<RunState<A::Hal>>,
     pub(crate) vcpus: Vec<AxVCpuRef<A>>,
-    pub(crate) devices: AxVmDevices,
     pub(crate) timers: DeviceTimers,
     pub(crate) arch: A,
     pub(crate) memory: VmMemory<A>,
@@ -260,14 +259,18 @@ impl<A: ArchVm> Machine<A> {
             power: &power,
         };
         let arch = A::new(&parts, &mut devices)?;
-        let vcpus = new_vcpus(&arch, plan.config, &memory, &controls)?;
+        let parts = VCpuParts {
+            root: memory.stage2.page_table_root(),
+            levels: memory.stage2.page_table_levels(),
+            devices: &Arc::new(devices),
+        };
+        let vcpus = new_vcpus(&arch, plan.config, &parts, &controls)?;
         if let Some(first) = vcpus.first() {
             first.with_arch(|vcpu| arch.boot(plan.config, &memory.ram, vcpu))?;
         }
         Ok(Self {
             run,
             vcpus,
-            devices,
             timers,
             arch,
             memory,
@@ -313,16 +316,14 @@ fn new_timers<H: AxVCpuHal>(hal: &H, controls: &[Arc<VCpuControl<H>>]) -> Result
 fn new_vcpus<A: ArchVm>(
     arch: &A,
     config: &AxVMConfig,
-    memory: &VmMemory<A>,
+    parts: &VCpuParts<'_>,
     controls: &[Arc<VCpuControl<A::Hal>>],
 ) -> Result<Vec<AxVCpuRef<A>>> {
-    let root = memory.stage2.page_table_root();
-    let levels = memory.stage2.page_table_levels();
     let mut vcpus = Vec::with_capacity(controls.len());
     for (control, vcpu) in controls.iter().zip(&config.vcpus) {
-        let arch_vcpu = arch.new_vcpu(control.id(), root, levels)?;
+        let arch_vcpu = arch.new_vcpu(control.id(), parts)?;
         let made = AxVCpu::new(arch_vcpu, vcpu.pcpus, control.clone());
-        made.setup(root)?;
+        made.setup(parts.root)?;
         vcpus.push(Arc::new(made));
     }
     Ok(vcpus)

@@ -8,14 +8,13 @@
 
 use alloc::{format, string::String, sync::Arc};
 
-use axdevice::AccessFault;
 use axdevice::Lock;
-use axvm_types::{AccessWidth, GuestPhysAddr, VCpuId, VMId};
+use axvm_types::{GuestPhysAddr, VCpuId, VMId};
 
 use crate::{
     ArchVm, AxArchVCpu, AxVCpuExitReason as Exit, AxVCpuHal, AxVCpuRef, CpuPower, CpuUpStatus,
     Error, GuestAccess, IpiTargets, Machine, MappingFlags, Request, Result, VCpuState, VCpuTask,
-    VmFault, VmOutcome, console,
+    VmFault, VmOutcome, access, console,
     machine::{Parks, Wish},
     power::StartAt,
 };
@@ -104,25 +103,13 @@ impl<A: ArchVm> VCpuTask for VCpuThread<A> {
 impl<A: ArchVm> Parts<A> {
     fn run_until_end(&self) -> Result<()> {
         while self.look_around()? {
-            let run = || self.vcpu.run_with(|vcpu, exit| self.finish(vcpu, exit));
+            // What needs only a device is done while the registers are at hand.
+            let run = || self.vcpu.run_with(access::finish);
             if let Some(exit) = self.hal().without_preemption(run)? {
                 self.handle(exit)?;
             }
         }
         Ok(())
-    }
-
-    /// Handles what needs only a device, while the vCPU's registers are at hand;
-    /// anything else comes back.
-    fn finish(&self, vcpu: &mut A::VCpu, exit: Exit) -> Option<Exit> {
-        match exit {
-            Exit::MmioRead { .. } => self.mmio_read(vcpu, exit),
-            Exit::MmioWrite { addr, width, data } => self.mmio_write(vcpu, (addr, width, data)),
-            // Taken by the host as soon as `run` had opened interrupts again.
-            Exit::ExternalInterrupt { .. } | Exit::Nothing => {}
-            other => return Some(other),
-        }
-        None
     }
 
     fn hal(&self) -> &A::Hal {
@@ -190,24 +177,11 @@ impl<A: ArchVm> Parts<A> {
     fn handle(&self, exit: Exit) -> Result<()> {
         match exit {
             Exit::Hypercall { nr, args: _ } => self.hypercall(nr),
-            Exit::SysRegRead { addr, reg } => {
-                let read = self.machine.devices.handle_sys_reg_read(addr);
-                self.finish_read(read, GuestAccess::SysReg, |vcpu, v| vcpu.set_gpr(reg, v));
-            }
-            Exit::SysRegWrite { addr, value } => {
-                let written = self.machine.devices.handle_sys_reg_write(addr, value);
-                self.finish_write(written, GuestAccess::SysReg);
-            }
-            Exit::IoRead { port, width } => {
-                let read = self.machine.devices.handle_port_read(port, width);
-                self.finish_read(read, GuestAccess::PortRead, A::VCpu::set_return_value);
-            }
-            Exit::IoWrite { port, width, data } => {
-                let written = self.machine.devices.handle_port_write(port, width, data);
-                self.finish_write(written, GuestAccess::PortWrite);
-            }
-            // Done by `finish`.
+            // Done by `access::finish`.
             Exit::MmioRead { .. } | Exit::MmioWrite { .. } => {}
+            Exit::IoRead { .. } | Exit::IoWrite { .. } => {}
+            Exit::SysRegRead { .. } | Exit::SysRegWrite { .. } => {}
+            // Taken by the host as soon as `run` had opened interrupts again.
             Exit::ExternalInterrupt { .. } | Exit::Nothing => {}
             Exit::NestedPageFault { addr, access_flags } => self.page_fault(addr, access_flags),
             Exit::Halt => self.halt()?,
@@ -236,53 +210,6 @@ impl<A: ArchVm> Parts<A> {
             _ => HYPERCALL_UNKNOWN,
         };
         self.with_vcpu(|vcpu| vcpu.set_return_value(answer));
-    }
-
-    fn mmio_read(&self, vcpu: &mut A::VCpu, exit: Exit) {
-        let Exit::MmioRead {
-            addr,
-            width,
-            reg,
-            reg_width,
-            signed_ext,
-        } = exit
-        else {
-            return;
-        };
-        let Ok(raw) = self.machine.devices.handle_mmio_read(addr, width) else {
-            return vcpu.refuse_access(GuestAccess::Read(addr));
-        };
-        let value = match signed_ext {
-            true => sign_extend(raw, width, reg_width),
-            false => truncate(raw, width),
-        };
-        vcpu.set_gpr(reg, value);
-    }
-
-    fn mmio_write(&self, vcpu: &mut A::VCpu, access: (GuestPhysAddr, AccessWidth, u64)) {
-        let (addr, width, data) = access;
-        let written = self.machine.devices.handle_mmio_write(addr, width, data);
-        if written.is_err() {
-            vcpu.refuse_access(GuestAccess::Write(addr));
-        }
-    }
-
-    fn finish_read(
-        &self,
-        read: core::result::Result<u64, AccessFault>,
-        access: GuestAccess,
-        deliver: impl FnOnce(&mut A::VCpu, u64),
-    ) {
-        self.with_vcpu(|vcpu| match read {
-            Ok(value) => deliver(vcpu, value),
-            Err(AccessFault) => vcpu.refuse_access(access),
-        });
-    }
-
-    fn finish_write(&self, written: core::result::Result<(), AccessFault>, access: GuestAccess) {
-        if written.is_err() {
-            self.with_vcpu(|vcpu| vcpu.refuse_access(access));
-        }
     }
 
     fn page_fault(&self, addr: GuestPhysAddr, flags: MappingFlags) {
@@ -368,25 +295,4 @@ impl<A: ArchVm> Parts<A> {
         });
         self.machine.run.end(VmOutcome::Crashed(fault));
     }
-}
-
-/// Returns the number of bits above the value of a width.
-fn bits_above(width: AccessWidth) -> u32 {
-    match width {
-        AccessWidth::Byte => 56,
-        AccessWidth::Word => 48,
-        AccessWidth::Dword => 32,
-        AccessWidth::Qword => 0,
-    }
-}
-
-/// Keeps the low bytes of a value.
-fn truncate(raw: u64, width: AccessWidth) -> u64 {
-    raw & (u64::MAX >> bits_above(width))
-}
-
-/// Copies the sign of the low bytes up to the width of the register.
-fn sign_extend(raw: u64, width: AccessWidth, reg_width: AccessWidth) -> u64 {
-    let bits = bits_above(width);
-    truncate((((raw << bits) as i64) >> bits) as u64, reg_width)
 }

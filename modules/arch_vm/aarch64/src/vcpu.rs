@@ -13,6 +13,7 @@
 
 use alloc::sync::Arc;
 
+use axdevice::AxVmDevices;
 use axvm::{
     AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, GuestAccess, GuestPhysAddr, HostPhysAddr, PCpuId,
     Request, Result, VCpuControl, VCpuId,
@@ -49,6 +50,7 @@ const DUMPED_PER_LINE: usize = 4;
 /// What a vCPU is made from.
 pub struct CreateConfig<H: AxVMHal> {
     pub(crate) machine: Arc<Machine<H>>,
+    pub(crate) devices: Arc<AxVmDevices>,
     pub(crate) id: VCpuId,
 }
 
@@ -63,6 +65,7 @@ pub(crate) struct Transfer {
 /// One vCPU.
 pub struct Aarch64VCpu<H: AxVMHal> {
     pub(crate) machine: Arc<Machine<H>>,
+    devices: Arc<AxVmDevices>,
     pub(crate) control: Arc<VCpuControl<H>>,
     pub(crate) id: VCpuId,
     pub(crate) frame: TrapFrame,
@@ -307,11 +310,16 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
     type SetupConfig = ();
 
     fn new(config: CreateConfig<H>) -> Result<Self> {
-        let CreateConfig { machine, id } = config;
+        let CreateConfig {
+            machine,
+            devices,
+            id,
+        } = config;
         let control = machine.controls.get(id).ok_or(Error::NoSuchVCpu(id))?;
         Ok(Self {
             control: control.clone(),
             machine,
+            devices,
             id,
             frame: TrapFrame::default(),
             registers: GuestSystemRegisters::default(),
@@ -344,6 +352,10 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
     fn setup(&mut self, (): ()) -> Result<()> {
         self.start_at(GuestPhysAddr::from_usize(0), 0);
         Ok(())
+    }
+
+    fn devices(&self) -> &AxVmDevices {
+        &self.devices
     }
 
     fn run(&mut self) -> Result<AxVCpuExitReason> {

@@ -13,8 +13,8 @@ use alloc::{format, string::ToString, sync::Arc, vec, vec::Vec};
 
 use axdevice::{AxVmDevices, IrqLine, Pl011, Pl031, Region};
 use axvm::{
-    ArchVm, AxArchVCpu, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, GuestPhysAddr, HostPhysAddr,
-    MachineParts, Ram, RamRegion, Result, VCpuId,
+    ArchVm, AxArchVCpu, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, GuestPhysAddr, MachineParts,
+    Ram, RamRegion, Result, VCpuId, VCpuParts,
     boot::{
         self, BootRules, FdtPosition, GuestRange, Handover, LinuxFormat, LinuxKind, Placement,
         fdt::Chosen,
@@ -108,9 +108,10 @@ impl<H: AxVMHal> ArchVm for Aarch64Vm<H> {
         Ok(Self { machine })
     }
 
-    fn new_vcpu(&self, id: VCpuId, _root: HostPhysAddr, _levels: usize) -> Result<Aarch64VCpu<H>> {
+    fn new_vcpu(&self, id: VCpuId, parts: &VCpuParts<'_>) -> Result<Aarch64VCpu<H>> {
         Aarch64VCpu::new(CreateConfig {
             machine: self.machine.clone(),
+            devices: parts.devices.clone(),
             id,
         })
     }

@@ -13,8 +13,8 @@ use alloc::{format, string::String, sync::Arc, vec, vec::Vec};
 
 use axdevice::{AxVmDevices, GuestMemory, InputListener, IrqLine, IrqSink, Region, shared};
 use axvm::{
-    ArchVm, AxArchVCpu, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, GuestPhysAddr, HostPhysAddr,
-    MachineParts, Ram, RamRegion, Result, VCpuControl, VCpuId,
+    ArchVm, AxArchVCpu, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, GuestPhysAddr, MachineParts,
+    Ram, RamRegion, Result, VCpuControl, VCpuId, VCpuParts,
 };
 
 use crate::{
@@ -113,13 +113,14 @@ impl<H: AxVMHal> ArchVm for HostVm<H> {
         })
     }
 
-    fn new_vcpu(&self, id: VCpuId, _root: HostPhysAddr, levels: usize) -> Result<HostVCpu<H>> {
+    fn new_vcpu(&self, id: VCpuId, parts: &VCpuParts<'_>) -> Result<HostVCpu<H>> {
         let control = self.controls.get(id);
         HostVCpu::new(HostVCpuConfig {
             hal: self.hal.clone(),
             control: control.ok_or(axvm::Error::NoSuchVCpu(id))?.clone(),
             chip: self.chip.clone(),
-            levels,
+            devices: parts.devices.clone(),
+            levels: parts.levels,
         })
     }
 

@@ -9,6 +9,7 @@
 use alloc::sync::Arc;
 use core::fmt::Write;
 
+use axdevice::AxVmDevices;
 use axvm::{
     AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, GuestAccess, GuestPhysAddr, HostPhysAddr, PCpuId,
     Request, Result, VCpuControl, VCpuId,
@@ -34,6 +35,7 @@ pub struct HostVCpuConfig<H: AxVMHal> {
     pub(crate) hal: H,
     pub(crate) control: Arc<VCpuControl<H>>,
     pub(crate) chip: Arc<IrqChip<H>>,
+    pub(crate) devices: Arc<AxVmDevices>,
     pub(crate) levels: usize,
 }
 
@@ -42,6 +44,7 @@ pub struct HostVCpu<H: AxVMHal> {
     pub(crate) hal: H,
     pub(crate) control: Arc<VCpuControl<H>>,
     pub(crate) chip: Arc<IrqChip<H>>,
+    devices: Arc<AxVmDevices>,
     pub(crate) root: HostPhysAddr,
     pub(crate) regs: Regs,
     /// Instructions finished since power-on.
@@ -86,6 +89,7 @@ impl<H: AxVMHal> AxArchVCpu for HostVCpu<H> {
             hal: config.hal,
             control: config.control,
             chip: config.chip,
+            devices: config.devices,
             root: HostPhysAddr::from_usize(0),
             regs: Regs::default(),
             retired: 0,
@@ -108,6 +112,10 @@ impl<H: AxVMHal> AxArchVCpu for HostVCpu<H> {
         self.regs = Regs::default();
         self.retired = 0;
         Ok(())
+    }
+
+    fn devices(&self) -> &AxVmDevices {
+        &self.devices
     }
 
     fn run(&mut self) -> Result<AxVCpuExitReason> {

@@ -12,6 +12,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
+use axdevice::AxVmDevices;
 use axvm::{
     AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, ExitKind, GuestAccess, GuestPhysAddr,
     HostPhysAddr, PCpuId, Request, Result, VCpuControl, VCpuId,
@@ -50,6 +51,7 @@ const NAMES: [&str; 32] = [
 /// What a vCPU is made from.
 pub struct CreateConfig<H: AxVMHal> {
     pub(crate) harts: Arc<Harts<H>>,
+    pub(crate) devices: Arc<AxVmDevices>,
     pub(crate) host: &'static Host,
     pub(crate) id: VCpuId,
     pub(crate) mode: Mode,
@@ -71,6 +73,7 @@ pub struct RiscvVCpu<H: AxVMHal> {
     pub(crate) bank: Bank,
     float: FloatRegisters,
     pub(crate) harts: Arc<Harts<H>>,
+    devices: Arc<AxVmDevices>,
     pub(crate) control: Arc<VCpuControl<H>>,
     pub(crate) id: VCpuId,
     pub(crate) host: &'static Host,
@@ -277,6 +280,7 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
             bank: Bank::new(),
             float: FloatRegisters::new(),
             harts: config.harts,
+            devices: config.devices,
             control,
             id: config.id,
             host: config.host,
@@ -306,6 +310,10 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
     fn setup(&mut self, (): ()) -> Result<()> {
         self.reset();
         Ok(())
+    }
+
+    fn devices(&self) -> &AxVmDevices {
+        &self.devices
     }
 
     fn run(&mut self) -> Result<AxVCpuExitReason> {

@@ -12,7 +12,7 @@ use alloc::{format, string::ToString, sync::Arc, vec, vec::Vec};
 use axdevice::{AxVmDevices, GoldfishRtc, IrqLine, Region, SifiveTest, Uart16550, shared};
 use axvm::{
     ArchVm, AxArchVCpu, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, Error, GuestPhysAddr,
-    HostPhysAddr, MachineParts, Ram, RamRegion, Result, VCpuId,
+    MachineParts, Ram, RamRegion, Result, VCpuId, VCpuParts,
     boot::{
         self, BootRules, FdtPosition, GuestRange, Handover, LinuxFormat, LinuxKind, Placement,
         fdt::Chosen,
@@ -134,10 +134,11 @@ impl<H: AxVMHal> ArchVm for RiscvVm<H> {
         Ok(Self { harts, host })
     }
 
-    fn new_vcpu(&self, id: VCpuId, _root: HostPhysAddr, levels: usize) -> Result<RiscvVCpu<H>> {
-        let mode = Mode::from_levels(levels).ok_or(Error::Unsupported("no such stage 2"))?;
+    fn new_vcpu(&self, id: VCpuId, parts: &VCpuParts<'_>) -> Result<RiscvVCpu<H>> {
+        let mode = Mode::from_levels(parts.levels).ok_or(Error::Unsupported("no such stage 2"))?;
         RiscvVCpu::new(CreateConfig {
             harts: self.harts.clone(),
+            devices: parts.devices.clone(),
             host: self.host,
             id,
             mode,

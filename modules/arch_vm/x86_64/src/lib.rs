@@ -30,7 +30,7 @@ use core::marker::PhantomData;
 use axdevice::AxVmDevices;
 use axvm::{
     ArchVm, AxArchPerCpu, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, Error, GuestPhysAddr,
-    HostPhysAddr, MachineParts, Ram, RamRegion, Result, VCpuId,
+    MachineParts, Ram, RamRegion, Result, VCpuId, VCpuParts,
 };
 
 pub use none::Nothing;
@@ -74,7 +74,7 @@ impl<H: AxVMHal> ArchVm for Vm<H> {
         Err(Error::Unsupported(NO_VMS))
     }
 
-    fn new_vcpu(&self, _id: VCpuId, _root: HostPhysAddr, _levels: usize) -> Result<Nothing> {
+    fn new_vcpu(&self, _id: VCpuId, _parts: &VCpuParts<'_>) -> Result<Nothing> {
         match self.nothing {}
     }
 

@@ -4,6 +4,7 @@
 //! A type without values: none of these functions can ever be called.
 
 use axaddrspace::{AddrSpaceResult, NestedPageTableOps, PageSize};
+use axdevice::AxVmDevices;
 use axvm::{
     AxArchVCpu, AxVCpuExitReason, Error, GuestAccess, GuestPhysAddr, HostPhysAddr, HostVirtAddr,
     MappingFlags, Result,
@@ -29,6 +30,10 @@ impl AxArchVCpu for Nothing {
     }
 
     fn setup(&mut self, (): ()) -> Result<()> {
+        match *self {}
+    }
+
+    fn devices(&self) -> &AxVmDevices {
         match *self {}
     }
 
