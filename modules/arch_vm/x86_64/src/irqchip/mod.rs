@@ -4,11 +4,6 @@
 //! The 8259 pair, the I/O APIC and the local APICs are values: functions of the
 //! registers that a guest wrote and of a time that is handed in. They know no
 //! VMCB, VMCS, lock or vCPU; whoever owns them connects them with each other.
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "the machine that connects them is not there yet"
-)]
 
 pub(crate) mod i8259;
 pub(crate) mod ioapic;

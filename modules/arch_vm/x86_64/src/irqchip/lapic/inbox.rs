@@ -200,7 +200,8 @@ impl Inbox {
     }
 
     /// Tells whether signals wait.
-    pub(crate) fn has_signals(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn has_signals(&self) -> bool {
         self.signals.load(SeqCst) != 0
     }
 }

@@ -19,7 +19,9 @@ use alloc::sync::Arc;
 
 use tock_registers::LocalRegisterCopy;
 
-pub(crate) use access::{GeneralProtection, PAGE, PAGE_BYTES};
+#[cfg(test)]
+use access::GeneralProtection;
+pub(crate) use access::{PAGE, PAGE_BYTES};
 pub(crate) use inbox::{Inbox, Lint0, Signals};
 pub(crate) use timer::{NEVER, TIMER_HZ, Time};
 

@@ -8,4 +8,4 @@ mod tables;
 
 pub use pm::PowerManagement;
 pub(super) use tables::checksum;
-pub use tables::{Machine, Tables, tables};
+pub use tables::{Machine, tables};

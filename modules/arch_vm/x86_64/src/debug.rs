@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! The guest's debug registers.
+//!
+//! DR6 and DR7 are the backend's. The addresses of breakpoints are shared with
+//! the host, which has none: they are loaded at a guest's first access to any
+//! debug register, and put away when it leaves its CPU.
+//!
+//! Spec: AMD64 APM 2, "Debug Registers"; VMCB, DR6 and DR7.
+
+use crate::regs;
+
+/// One vCPU's addresses of breakpoints.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Breakpoints {
+    addresses: [u64; 4],
+    is_loaded: bool,
+}
+
+impl Breakpoints {
+    /// Brings the addresses into this CPU.
+    pub(crate) fn load(&mut self) {
+        regs::load_debug(&self.addresses);
+        self.is_loaded = true;
+    }
+
+    /// Puts the addresses away, and tells whether they were loaded.
+    pub(crate) fn store(&mut self) -> bool {
+        if self.is_loaded {
+            self.addresses = regs::store_debug();
+        }
+        core::mem::take(&mut self.is_loaded)
+    }
+}

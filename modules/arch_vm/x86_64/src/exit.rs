@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! Why a guest left, in terms that SVM and VMX share.
+//!
+//! Made by a backend from its codes, handled by `handle`.
+
+use axvm::GuestPhysAddr;
+
+/// Why a guest left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// The host has an interrupt, an NMI, or something else of its own.
+    Host,
+    /// The guest can take an interrupt now.
+    Window,
+    /// The guest is about to end its NMI.
+    NmiEnds,
+    /// CPUID.
+    Cpuid,
+    /// The hypercall of this backend.
+    Hypercall,
+    /// HLT.
+    Halt,
+    /// RDMSR.
+    ReadMsr,
+    /// WRMSR.
+    WriteMsr,
+    /// IN, OUT and their strings.
+    Port(PortAccess),
+    /// An address that nested paging does not map.
+    Memory(MemoryAccess),
+    /// XSETBV.
+    SetXcr,
+    /// An instruction of this length that does nothing here.
+    Skip(u8),
+    /// An instruction that this CPU does not have.
+    Undefined,
+    /// An instruction that is not allowed.
+    Protection,
+    /// The first access to a debug register.
+    DebugRegister,
+    /// An exception that is the guest's own business.
+    Exception(Exception),
+    /// The guest's triple fault.
+    Shutdown,
+    /// The hardware did not enter the guest.
+    Failed(u64),
+    /// Anything else: the hardware's code, and what goes with it.
+    Unknown(u64, u64),
+}
+
+/// An access to I/O ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PortAccess {
+    pub(crate) port: u16,
+    pub(crate) width: axvm::AccessWidth,
+    pub(crate) is_input: bool,
+    pub(crate) is_string: bool,
+    /// Where the next instruction is.
+    pub(crate) next_rip: u64,
+}
+
+/// An access to guest-physical memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryAccess {
+    pub(crate) address: GuestPhysAddr,
+    pub(crate) kind: MemoryKind,
+    /// It was the guest's own page tables that were to be read.
+    pub(crate) is_in_walk: bool,
+}
+
+/// What an access to memory was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemoryKind {
+    Read,
+    Write,
+    Fetch,
+}
+
+/// An exception, with its error code if it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exception {
+    pub(crate) vector: u8,
+    pub(crate) error: Option<u32>,
+}
+
+impl Exception {
+    pub(crate) const DEBUG: Self = Self::plain(1);
+    pub(crate) const UNDEFINED: Self = Self::plain(6);
+    pub(crate) const FLOATING_POINT: Self = Self::plain(16);
+    pub(crate) const PROTECTION: Self = Self::with(13, 0);
+    pub(crate) const ALIGNMENT: Self = Self::with(17, 0);
+
+    const fn plain(vector: u8) -> Self {
+        Self {
+            vector,
+            error: None,
+        }
+    }
+
+    const fn with(vector: u8, error: u32) -> Self {
+        Self {
+            vector,
+            error: Some(error),
+        }
+    }
+
+    /// Returns a page fault.
+    pub(crate) const fn page_fault(error: u32) -> Self {
+        Self::with(14, error)
+    }
+}
+
+/// What is delivered to a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Interrupt(u8),
+    Nmi,
+    Exception(Exception),
+}

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! What a vCPU is interrupted by, and how that reaches its guest.
+//!
+//! Interrupts of the local APIC and of the 8259 pair are injected when the guest
+//! can take them; otherwise a window is opened, at which it leaves. Called by
+//! `vcpu` before an entry whenever something may have changed, and by `handle`
+//! for the local APIC's registers. The local APIC is the vCPU's own; what others
+//! send waits in its inbox until the vCPU looks.
+//!
+//! A CPU that waits for a startup, or in HLT, does not enter its guest.
+//!
+//! Spec: AMD64 APM 2, "Virtual Interrupts", "Event Injection"; Intel SDM 3,
+//! "Multiple-Processor Initialization", "Handling Multiple NMIs".
+
+use axdevice::PowerRequest;
+use axvm::{AccessWidth, AxVCpuExitReason as Leave, AxVMHal, GuestPhysAddr, Request, VCpuId};
+
+use crate::{
+    exit::Event,
+    fabric::Starts,
+    handle::Step,
+    irqchip::lapic::{self, Effect, LocalApic, Mode, NEVER, Signals, Time},
+    pc::boot::BootState,
+    regs::{self, Msr},
+    svm::NmiWatch,
+    timer::GuestTime,
+    vcpu::X86VCpu,
+};
+
+const PRIORITY_SHIFT: u32 = 4;
+
+/// One vCPU's interrupts.
+pub(crate) struct Interrupts {
+    pub(crate) apic: LocalApic,
+    /// What is pending may differ from what the guest was shown.
+    pub(crate) is_stale: bool,
+    /// It waits in HLT.
+    pub(crate) is_halted: bool,
+    /// It waits for a startup.
+    waits_for_startup: bool,
+    has_window: bool,
+    has_nmi: bool,
+    in_nmi: bool,
+    /// CR8 as the guest last left it.
+    shown_priority: u8,
+    /// Others that this vCPU has started and that are switched off.
+    starts: Starts,
+    /// When the host was asked to interrupt the guest.
+    armed_ns: u64,
+}
+
+impl Interrupts {
+    /// Makes what a vCPU has at power-on.
+    pub(crate) fn new(id: VCpuId) -> Self {
+        Self {
+            apic: LocalApic::new(id as u32),
+            is_stale: true,
+            is_halted: false,
+            waits_for_startup: id != 0,
+            has_window: false,
+            has_nmi: false,
+            in_nmi: false,
+            shown_priority: 0,
+            starts: 0,
+            armed_ns: NEVER,
+        }
+    }
+
+    /// Forgets what a CPU that starts anew does not have.
+    pub(crate) fn restart(&mut self) {
+        self.is_stale = true;
+        self.is_halted = false;
+        self.has_window = false;
+        self.has_nmi = false;
+        self.in_nmi = false;
+        self.shown_priority = 0;
+    }
+
+    /// The guest's NMI has ended.
+    pub(crate) fn nmi_ends(&mut self) {
+        self.in_nmi = false;
+        self.is_stale = true;
+    }
+
+    /// The vCPU comes to a CPU whose timer is not set for it.
+    pub(crate) fn forget_alarm(&mut self) {
+        self.armed_ns = NEVER;
+    }
+
+    /// Tells whether what is pending must be looked at.
+    #[inline]
+    pub(crate) fn must_look(&self) -> bool {
+        self.is_stale || self.apic.is_stale()
+    }
+}
+
+/// The time as a guest's local APIC sees it.
+struct Now<'a, H> {
+    hal: &'a H,
+    time: &'a GuestTime,
+    tsc_offset: u64,
+}
+
+impl<H: AxVMHal> Time for Now<'_, H> {
+    fn now_ns(&self) -> u64 {
+        self.hal.current_time_nanos()
+    }
+
+    fn tsc(&self) -> u64 {
+        regs::tsc().wrapping_add(self.tsc_offset)
+    }
+
+    fn ns_at_tsc(&self, tsc: u64) -> u64 {
+        self.time.host_ns_at(tsc, self.tsc_offset)
+    }
+}
+
+impl<H: AxVMHal> X86VCpu<H> {
+    /// Looks at everything that can interrupt the guest.
+    #[inline(never)]
+    pub(crate) fn show_interrupts(&mut self) -> Step {
+        self.interrupts.is_stale = false;
+        if let Some(signals) = self.interrupts.apic.take_signals() {
+            self.take_signals(signals);
+        }
+        if let Some(step) = self.start_next() {
+            return step;
+        }
+        if self.interrupts.waits_for_startup {
+            return self.keep_waiting();
+        }
+        if self.interrupts.has_nmi && !self.interrupts.in_nmi && !self.backend.has_event() {
+            self.inject_nmi();
+        }
+        self.show_vectors();
+        match self.interrupts.is_halted {
+            true => self.keep_waiting(),
+            false => Step::Resume,
+        }
+    }
+
+    fn keep_waiting(&mut self) -> Step {
+        self.interrupts.is_stale = true;
+        Step::Leave(Leave::Halt)
+    }
+
+    fn inject_nmi(&mut self) {
+        self.interrupts.has_nmi = false;
+        self.interrupts.in_nmi = true;
+        self.interrupts.is_halted = false;
+        self.backend.inject(Event::Nmi);
+        self.backend.watch_nmi_end(NmiWatch::On);
+    }
+
+    /// Injects the highest vector, and opens a window for what cannot be taken yet.
+    fn show_vectors(&mut self) {
+        let mut pending = self.pending();
+        if pending.is_some() && self.backend.can_interrupt() {
+            self.inject_pending();
+            pending = self.pending();
+        }
+        match pending {
+            Some(priority) => {
+                self.backend.open_window(priority);
+                self.interrupts.has_window = true;
+            }
+            None if self.interrupts.has_window => {
+                self.backend.close_window();
+                self.interrupts.has_window = false;
+            }
+            None => {}
+        }
+    }
+
+    /// Returns the priority of what the guest would take.
+    fn pending(&mut self) -> Option<u8> {
+        if self.machine.fabric.has_external(self.id) {
+            return Some(u8::MAX >> PRIORITY_SHIFT);
+        }
+        let vector = self.interrupts.apic.next()?;
+        Some(vector >> PRIORITY_SHIFT)
+    }
+
+    fn inject_pending(&mut self) {
+        let vector = if self.machine.fabric.has_external(self.id) {
+            self.machine.fabric.acknowledge_external()
+        } else if let Some(vector) = self.interrupts.apic.next() {
+            self.interrupts.apic.acknowledge(vector);
+            vector
+        } else {
+            return;
+        };
+        self.interrupts.is_halted = false;
+        self.backend.inject(Event::Interrupt(vector));
+    }
+
+    fn take_signals(&mut self, signals: Signals) {
+        let Signals {
+            init, startup, nmi, ..
+        } = signals;
+        if init {
+            self.take_init();
+        }
+        if let Some(page) = startup
+            && self.interrupts.waits_for_startup
+        {
+            self.interrupts.waits_for_startup = false;
+            self.start_at(&BootState::sipi(page));
+        }
+        self.interrupts.has_nmi |= nmi;
+    }
+
+    /// Resets this CPU. Without firmware a boot CPU has nowhere to start again.
+    fn take_init(&mut self) {
+        if self.id == 0 {
+            self.machine.power.request(PowerRequest::Reset);
+            self.control.request(Request::Look);
+            return;
+        }
+        self.interrupts.apic.reset();
+        self.start_at(&BootState::reset());
+        self.interrupts.waits_for_startup = true;
+    }
+
+    /// Leaves to switch on a vCPU that a startup was sent to.
+    fn start_next(&mut self) -> Option<Step> {
+        let starts = &mut self.interrupts.starts;
+        if *starts == 0 {
+            return None;
+        }
+        let target = starts.trailing_zeros();
+        *starts &= starts.wrapping_sub(1);
+        self.interrupts.is_stale = true;
+        Some(Step::Leave(Leave::CpuUp {
+            target_cpu: target.into(),
+            // Its inbox knows where it starts.
+            entry_point: GuestPhysAddr::from_usize(0),
+            arg: 0,
+        }))
+    }
+
+    /// Returns when the timer interrupts next, on the host's clock.
+    pub(crate) fn timer_deadline_ns(&self) -> Option<u64> {
+        let deadline_ns = self.interrupts.apic.timer_deadline_ns();
+        (deadline_ns != NEVER).then_some(deadline_ns)
+    }
+
+    /// Raises the timer's interrupt if it is due, and has the host ring for the next.
+    #[inline]
+    pub(crate) fn serve_timer(&mut self) {
+        let deadline_ns = self.interrupts.apic.timer_deadline_ns();
+        if deadline_ns == NEVER {
+            return;
+        }
+        if deadline_ns <= self.machine.hal.current_time_nanos() {
+            let now = now(&self.machine.hal, &self.machine.time, self.tsc_offset);
+            self.interrupts.apic.poll_timer(&now);
+            // The host has rung, if it was asked to.
+            self.interrupts.armed_ns = NEVER;
+        }
+        self.arm_timer();
+    }
+
+    /// Has the host interrupt this guest at the timer's deadline.
+    fn arm_timer(&mut self) {
+        let deadline_ns = self.interrupts.apic.timer_deadline_ns();
+        if deadline_ns != NEVER && deadline_ns != self.interrupts.armed_ns {
+            self.interrupts.armed_ns = deadline_ns;
+            self.machine.hal.interrupt_at(deadline_ns);
+        }
+    }
+
+    /// Takes CR8 as the guest left it.
+    #[inline]
+    pub(crate) fn take_task_priority(&mut self) {
+        let priority = self.backend.task_priority();
+        if priority != self.interrupts.shown_priority {
+            self.interrupts.shown_priority = priority;
+            let priority = priority.wrapping_shl(PRIORITY_SHIFT);
+            self.interrupts.apic.set_task_priority(priority);
+        }
+    }
+
+    pub(crate) fn has_apic(&self) -> bool {
+        self.interrupts.apic.mode() != Mode::Disabled
+    }
+
+    #[inline]
+    pub(crate) fn is_apic_msr(msr: Msr) -> bool {
+        matches!(msr, Msr::APIC_BASE | Msr::TSC_DEADLINE)
+            || (Msr::X2APIC_FIRST..=Msr::X2APIC_LAST).contains(&msr)
+    }
+
+    pub(crate) fn read_apic_msr(&mut self, msr: Msr) -> Option<u64> {
+        let now = now(&self.machine.hal, &self.machine.time, self.tsc_offset);
+        self.interrupts.apic.read_msr(msr.0, &now).ok()
+    }
+
+    #[inline]
+    pub(crate) fn write_apic_msr(&mut self, msr: Msr, value: u64) -> Option<()> {
+        let now = now(&self.machine.hal, &self.machine.time, self.tsc_offset);
+        let effect = self.interrupts.apic.write_msr(msr.0, value, &now).ok()?;
+        self.follow(effect);
+        Some(())
+    }
+
+    /// Reads the local APIC's page, if it is there.
+    pub(crate) fn read_apic_page(
+        &mut self,
+        address: GuestPhysAddr,
+        width: AccessWidth,
+    ) -> Option<u64> {
+        let offset = self.apic_offset(address)?;
+        let now = now(&self.machine.hal, &self.machine.time, self.tsc_offset);
+        Some(self.interrupts.apic.read_page(offset, width, &now))
+    }
+
+    /// Writes the local APIC's page, and tells whether it was there.
+    pub(crate) fn write_apic_page(
+        &mut self,
+        address: GuestPhysAddr,
+        width: AccessWidth,
+        value: u64,
+    ) -> bool {
+        let Some(offset) = self.apic_offset(address) else {
+            return false;
+        };
+        let now = now(&self.machine.hal, &self.machine.time, self.tsc_offset);
+        let effect = self.interrupts.apic.write_page(offset, width, value, &now);
+        self.follow(effect);
+        true
+    }
+
+    fn apic_offset(&self, address: GuestPhysAddr) -> Option<u64> {
+        let offset = (address.as_usize() as u64).checked_sub(lapic::PAGE)?;
+        let is_there = self.interrupts.apic.mode() == Mode::XApic;
+        (is_there && offset < lapic::PAGE_BYTES).then_some(offset)
+    }
+
+    /// Does what a write of the local APIC has outside of it.
+    #[inline]
+    fn follow(&mut self, effect: Effect) {
+        match effect {
+            Effect::Nothing => {}
+            Effect::Send(message) => {
+                let starts = self.machine.fabric.send(message, Some(self.id as u32));
+                self.interrupts.starts |= starts;
+                self.interrupts.is_stale = true;
+            }
+            Effect::End(vector) => self.machine.fabric.end(vector),
+        }
+        let priority = self.interrupts.apic.task_priority() >> PRIORITY_SHIFT;
+        if priority != self.interrupts.shown_priority {
+            self.interrupts.shown_priority = priority;
+            self.backend.set_task_priority(priority);
+        }
+        self.arm_timer();
+    }
+}
+
+fn now<'a, H>(hal: &'a H, time: &'a GuestTime, tsc_offset: u64) -> Now<'a, H> {
+    Now {
+        hal,
+        time,
+        tsc_offset,
+    }
+}

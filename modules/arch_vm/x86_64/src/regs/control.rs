@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! Fields of the control registers and of the flags.
+//!
+//! Spec: AMD64 APM 2, "CR0 Register", "CR4 Register", "Extended Feature Enable
+//! Register (EFER)", "RFLAGS Register".
+
+use tock_registers::{LocalRegisterCopy, RegisterLongName, register_bitfields};
+
+register_bitfields![u64,
+    pub(crate) RFLAGS [
+        CARRY OFFSET(0) NUMBITS(1) [],
+        ALWAYS_ONE OFFSET(1) NUMBITS(1) [],
+        PARITY OFFSET(2) NUMBITS(1) [],
+        ADJUST OFFSET(4) NUMBITS(1) [],
+        ZERO OFFSET(6) NUMBITS(1) [],
+        SIGN OFFSET(7) NUMBITS(1) [],
+        TRAP OFFSET(8) NUMBITS(1) [],
+        INTERRUPT OFFSET(9) NUMBITS(1) [],
+        DIRECTION OFFSET(10) NUMBITS(1) [],
+        OVERFLOW OFFSET(11) NUMBITS(1) [],
+        RESUME OFFSET(16) NUMBITS(1) [],
+        VIRTUAL_8086 OFFSET(17) NUMBITS(1) [],
+    ],
+    pub(crate) CR0 [
+        PE OFFSET(0) NUMBITS(1) [],
+        TS OFFSET(3) NUMBITS(1) [],
+        ET OFFSET(4) NUMBITS(1) [],
+        WP OFFSET(16) NUMBITS(1) [],
+        NW OFFSET(29) NUMBITS(1) [],
+        CD OFFSET(30) NUMBITS(1) [],
+        PG OFFSET(31) NUMBITS(1) [],
+    ],
+    pub(crate) CR4 [
+        PSE OFFSET(4) NUMBITS(1) [],
+        PAE OFFSET(5) NUMBITS(1) [],
+        OSFXSR OFFSET(9) NUMBITS(1) [],
+        LA57 OFFSET(12) NUMBITS(1) [],
+        OSXSAVE OFFSET(18) NUMBITS(1) [],
+    ],
+    pub(crate) EFER [
+        SCE OFFSET(0) NUMBITS(1) [],
+        LME OFFSET(8) NUMBITS(1) [],
+        LMA OFFSET(10) NUMBITS(1) [],
+        NXE OFFSET(11) NUMBITS(1) [],
+        SVME OFFSET(12) NUMBITS(1) [],
+        FFXSR OFFSET(14) NUMBITS(1) [],
+    ],
+];
+
+/// Looks at a value by its register's fields.
+pub(crate) fn bits<R: RegisterLongName>(value: u64) -> LocalRegisterCopy<u64, R> {
+    LocalRegisterCopy::new(value)
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! What this CPU's SVM has, and switching it on.
+//!
+//! Spec: AMD64 APM 3, CPUID Fn8000_000A; APM 2, "Enabling SVM", VM_CR.
+
+use axvm::{Error, Result};
+use bitflags::bitflags;
+
+use crate::regs::{self, EFER, Leaf, Msr};
+
+const EXTENDED_FEATURES: u32 = 0x8000_0001;
+const SVM_FEATURES: u32 = 0x8000_000a;
+/// In ecx of the extended features.
+const HAS_SVM: u32 = 1 << 2;
+/// In VM_CR: firmware has switched SVM off.
+const SVM_DISABLED: u64 = 1 << 4;
+
+bitflags! {
+    /// The bits of edx.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Offered: u32 {
+        const NESTED_PAGING = 1 << 0;
+        const NEXT_RIP = 1 << 3;
+        const CLEAN_BITS = 1 << 5;
+        const FLUSH_BY_ASID = 1 << 6;
+        const DECODE_ASSISTS = 1 << 7;
+    }
+}
+
+/// What a CPU's SVM has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Features {
+    /// How many address spaces its TLB tells apart, the host's included.
+    pub(crate) asids: u32,
+    /// It says where the next instruction is.
+    pub(crate) has_next_rip: bool,
+    /// It says what has to be read again on an entry.
+    pub(crate) has_clean_bits: bool,
+    /// It can forget one address space.
+    pub(crate) has_flush_by_asid: bool,
+    /// It says which bytes an instruction that faulted had.
+    pub(crate) has_decode_assists: bool,
+}
+
+impl Features {
+    /// Asks this CPU; refuses one that cannot run guests.
+    pub(crate) fn detect() -> Result<Self> {
+        let [_, _, ecx, _] = regs::cpuid(EXTENDED_FEATURES, 0);
+        if ecx & HAS_SVM == 0 {
+            return Err(Error::Unsupported("it has neither SVM nor VMX"));
+        }
+        Self::of(regs::cpuid(SVM_FEATURES, 0))
+    }
+
+    fn of([_, ebx, _, edx]: Leaf) -> Result<Self> {
+        let offered = Offered::from_bits_truncate(edx);
+        if !offered.contains(Offered::NESTED_PAGING) {
+            return Err(Error::Unsupported("its SVM has no nested paging"));
+        }
+        if ebx < 2 {
+            return Err(Error::Unsupported(
+                "its SVM has no address space identifiers",
+            ));
+        }
+        Ok(Self {
+            asids: ebx,
+            has_next_rip: offered.contains(Offered::NEXT_RIP),
+            has_clean_bits: offered.contains(Offered::CLEAN_BITS),
+            has_flush_by_asid: offered.contains(Offered::FLUSH_BY_ASID),
+            has_decode_assists: offered.contains(Offered::DECODE_ASSISTS),
+        })
+    }
+}
+
+/// Switches SVM on, if firmware lets it be used.
+pub(crate) fn enable() -> Result<()> {
+    if regs::read_msr(Msr::VM_CR) & SVM_DISABLED != 0 {
+        return Err(Error::Unsupported("its firmware has switched SVM off"));
+    }
+    let efer = regs::read_msr(Msr::EFER);
+    regs::write_msr(Msr::EFER, efer | EFER::SVME::SET.value);
+    Ok(())
+}
+
+/// Switches SVM off.
+pub(crate) fn disable() {
+    let efer = regs::read_msr(Msr::EFER);
+    regs::write_msr(Msr::EFER, efer & !EFER::SVME::SET.value);
+}

@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! One vCPU's control block, and what the rest of the crate may do with it.
+//!
+//! Nothing in it is the guest's to write but by executing; what a guest executes
+//! is checked by the hardware. Every change of what the CPU may have kept since
+//! the last entry is noted, so that it is read again.
+//!
+//! Spec: AMD64 APM 2, "VMRUN Instruction", "Event Injection", "Virtual
+//! Interrupts", "VMCB State Caching".
+
+use alloc::sync::Arc;
+
+use axvm::{AxVMHal, HostPhysAddr, Result, vmid::Flush};
+use tock_registers::fields::FieldValue;
+
+use super::{
+    Features, Maps, entry, exit,
+    vmcb::{CLEAN, EVENT, FIRST, SECOND, SHADOW, Save, Segment, THIRD, VINTR, Vmcb, tlb},
+};
+use crate::{
+    exit::{Event, Exception, Exit},
+    frame::{Frame, RAX, RSP},
+    frames::Frames,
+    insn::{CodeSize, SegmentName},
+    pc::boot::{self, BootState},
+    regs::{self, EFER, Msr, RFLAGS, bits},
+};
+
+/// The frames of a vCPU: its block, the host's block, the host's save area.
+const FRAMES: usize = 4;
+const GUEST: usize = 0;
+const HOST: usize = 1;
+const SAVE_AREA: usize = 2;
+
+/// Both halves of CR8's slot in the intercepts are left alone; no CR is intercepted.
+const ALL_DEBUG_REGISTERS: u32 = u32::MAX;
+/// #DB and #AC, which could keep a CPU busy for ever, and machine checks.
+const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
+/// DR6 and DR7 after reset.
+const DR6_AT_RESET: u64 = 0xffff_0ff0;
+const DR7_AT_RESET: u64 = 0x400;
+const PAT_AT_RESET: u64 = 0x0007_0406_0007_0406;
+/// The code segment's attributes: 64-bit code, and 32-bit operands.
+const ATTRIBUTE_LONG: u16 = 1 << 9;
+const ATTRIBUTE_BIG: u16 = 1 << 10;
+
+/// One vCPU in SVM.
+pub(crate) struct Svm<H: AxVMHal> {
+    features: Features,
+    /// The block points to them.
+    _maps: Arc<Maps<H>>,
+    frames: Frames<H>,
+    /// What has not changed since the last entry.
+    clean: u32,
+}
+
+impl<H: AxVMHal> Svm<H> {
+    /// Makes the block of a vCPU.
+    pub(crate) fn new(hal: &H, features: Features, maps: Arc<Maps<H>>) -> Result<Self> {
+        let mut svm = Self {
+            features,
+            frames: Frames::new(hal, FRAMES)?,
+            _maps: maps.clone(),
+            clean: 0,
+        };
+        let control = &mut svm.vmcb_mut().control;
+        control.io_map = maps.io();
+        control.msr_map = maps.msr();
+        control.intercept_dr = ALL_DEBUG_REGISTERS;
+        control.intercept_exceptions = EXCEPTIONS;
+        control.intercept_first = first_intercepts().value;
+        control.intercept_second = second_intercepts().value;
+        control.intercept_third = third_intercepts().value;
+        control.nested_enable = 1;
+        control.vintr = VINTR::MASKING::SET.value;
+        Ok(svm)
+    }
+
+    #[inline]
+    fn vmcb(&self) -> &Vmcb {
+        let block = self.frames.pointer(GUEST).cast::<Vmcb>();
+        // SAFETY: the frame is this value's alone, and the CPU uses it in `enter` only.
+        unsafe { &*block }
+    }
+
+    #[inline]
+    fn vmcb_mut(&mut self) -> &mut Vmcb {
+        let block = self.frames.pointer(GUEST).cast::<Vmcb>();
+        // SAFETY: as for `vmcb`.
+        unsafe { &mut *block }
+    }
+
+    fn save_mut(&mut self) -> &mut Save {
+        &mut self.vmcb_mut().save
+    }
+
+    /// Notes that something changed which the CPU may have kept.
+    fn changed(&mut self, what: FieldValue<u32, CLEAN::Register>) {
+        self.clean &= !what.mask();
+    }
+
+    /// Sets the root of the nested page tables.
+    pub(crate) fn set_nested_root(&mut self, root: HostPhysAddr) {
+        self.vmcb_mut().control.nested_root = root.as_usize() as u64;
+        self.changed(CLEAN::NESTED::SET);
+    }
+
+    /// Puts all registers to where the guest starts.
+    pub(crate) fn start(&mut self, state: &BootState) {
+        let save = self.save_mut();
+        for segment in [&mut save.ds, &mut save.es, &mut save.fs, &mut save.gs] {
+            *segment = segment_of(&state.data);
+        }
+        save.ss = segment_of(&state.data);
+        save.cs = segment_of(&state.code);
+        save.tr = segment_of(&state.task);
+        save.ldtr = segment_of(&state.local);
+        save.gdtr = table_of(&state.gdt);
+        save.idtr = table_of(&state.idt);
+        save.cpl = 0;
+        save.efer = state.efer | EFER::SVME::SET.value;
+        (save.cr0, save.cr3, save.cr4) = (state.cr0, state.cr3, state.cr4);
+        (save.dr6, save.dr7) = (DR6_AT_RESET, DR7_AT_RESET);
+        (save.rip, save.rflags) = (state.rip, state.rflags);
+        save.cr2 = 0;
+        save.pat = PAT_AT_RESET;
+        (save.star, save.lstar, save.cstar, save.sfmask) = (0, 0, 0, 0);
+        save.kernel_gs_base = 0;
+        (save.sysenter_cs, save.sysenter_esp, save.sysenter_eip) = (0, 0, 0);
+        let control = &mut self.vmcb_mut().control;
+        (control.event, control.shadow) = (0, 0);
+        control.vintr = VINTR::MASKING::SET.value;
+        control.intercept_first = first_intercepts().value;
+        self.clean = 0;
+    }
+
+    /// Comes to this CPU.
+    pub(crate) fn bind(&mut self) {
+        regs::write_msr(Msr::VM_HSAVE_PA, self.frames.physical(SAVE_AREA));
+        // SAFETY: the frame is this value's, and `percpu` has switched SVM on.
+        unsafe { entry::save_host(self.frames.physical(HOST)) };
+        self.clean = 0;
+    }
+
+    /// Sets the address space identifier, and what the TLB forgets on the next entry.
+    pub(crate) fn set_address_space(&mut self, asid: u32, flush: Flush) {
+        let by_asid = self.features.has_flush_by_asid;
+        let control = &mut self.vmcb_mut().control;
+        control.asid = asid;
+        control.tlb_control = match flush {
+            Flush::None => tlb::KEEP,
+            Flush::OwnTables if by_asid => tlb::FLUSH_ASID,
+            Flush::OwnTables | Flush::Everything => tlb::FLUSH_ALL,
+        };
+        self.changed(CLEAN::ASID::SET);
+    }
+
+    /// Sets what the guest's time-stamp counter is ahead of this CPU's.
+    pub(crate) fn set_tsc_offset(&mut self, offset: u64) {
+        self.vmcb_mut().control.tsc_offset = offset;
+        self.changed(CLEAN::INTERCEPTS::SET);
+    }
+
+    /// Runs the guest until it leaves, and says why.
+    ///
+    /// # Safety
+    ///
+    /// 1. The vCPU is bound to this CPU, and interrupts are closed.
+    /// 2. Its nested page tables map what is the guest's.
+    #[inline]
+    pub(crate) unsafe fn enter(&mut self, frame: &mut Frame) -> Exit {
+        let clean = match self.features.has_clean_bits {
+            true => self.clean,
+            false => 0,
+        };
+        let (guest, host) = (self.frames.physical(GUEST), self.frames.physical(HOST));
+        let vmcb = self.vmcb_mut();
+        vmcb.control.clean = clean;
+        vmcb.save.rax = frame.get(RAX);
+        vmcb.save.rsp = frame.get(RSP);
+        // SAFETY: 1 and 2 are the caller's; `new` has set the intercepts and `bind`
+        // has stored the host's state.
+        unsafe { entry::enter(frame, guest, host) };
+        let vmcb = self.vmcb_mut();
+        vmcb.control.tlb_control = tlb::KEEP;
+        frame.set(RAX, vmcb.save.rax);
+        frame.set(RSP, vmcb.save.rsp);
+        self.clean = u32::MAX;
+        exit::decode(&self.vmcb().control)
+    }
+
+    /// Returns the address of the next instruction to execute.
+    pub(crate) fn rip(&self) -> u64 {
+        self.vmcb().save.rip
+    }
+
+    /// Goes on behind an instruction of this length, where the CPU does not say it.
+    #[inline]
+    pub(crate) fn skip(&mut self, length: u8) {
+        let next = match self.features.has_next_rip {
+            true => self.vmcb().control.next_rip,
+            false => self.rip().wrapping_add(length.into()),
+        };
+        self.go_on_at(next);
+    }
+
+    /// Goes on at an address: the instruction before it is done.
+    #[inline]
+    pub(crate) fn go_on_at(&mut self, next: u64) {
+        let is_long = self.save().cs.attributes & ATTRIBUTE_LONG != 0;
+        let vmcb = self.vmcb_mut();
+        vmcb.save.rip = match is_long {
+            true => next,
+            false => next & u64::from(u32::MAX),
+        };
+        vmcb.control.shadow = 0;
+    }
+
+    #[inline]
+    fn save(&self) -> &Save {
+        &self.vmcb().save
+    }
+
+    pub(crate) fn rflags(&self) -> u64 {
+        self.save().rflags
+    }
+
+    pub(crate) fn set_rflags(&mut self, rflags: u64) {
+        self.save_mut().rflags = rflags;
+    }
+
+    pub(crate) fn cr0(&self) -> u64 {
+        self.save().cr0
+    }
+
+    pub(crate) fn cr3(&self) -> u64 {
+        self.save().cr3
+    }
+
+    pub(crate) fn cr4(&self) -> u64 {
+        self.save().cr4
+    }
+
+    /// Returns EFER as the guest sees it.
+    pub(crate) fn efer(&self) -> u64 {
+        self.save().efer & !EFER::SVME::SET.value
+    }
+
+    /// Sets EFER; the caller has checked the value.
+    pub(crate) fn set_efer(&mut self, value: u64) {
+        self.save_mut().efer = value | EFER::SVME::SET.value;
+        self.changed(CLEAN::CONTROL_REGISTERS::SET);
+    }
+
+    pub(crate) fn pat(&self) -> u64 {
+        self.save().pat
+    }
+
+    pub(crate) fn set_pat(&mut self, value: u64) {
+        self.save_mut().pat = value;
+        self.changed(CLEAN::NESTED::SET);
+    }
+
+    /// Sets the address of a page fault.
+    pub(crate) fn set_cr2(&mut self, address: u64) {
+        self.save_mut().cr2 = address;
+        self.changed(CLEAN::CR2::SET);
+    }
+
+    /// Returns DR6.
+    pub(crate) fn dr6(&self) -> u64 {
+        self.save().dr6
+    }
+
+    /// Sets DR6.
+    pub(crate) fn set_dr6(&mut self, value: u64) {
+        self.save_mut().dr6 = value;
+        self.changed(CLEAN::DEBUG_REGISTERS::SET);
+    }
+
+    /// Returns the privilege level: 3 is user code.
+    pub(crate) fn cpl(&self) -> u8 {
+        self.save().cpl & 3
+    }
+
+    /// Returns the size of the code that runs.
+    pub(crate) fn code_size(&self) -> CodeSize {
+        let attributes = self.save().cs.attributes;
+        if self.is_long_mode() && attributes & ATTRIBUTE_LONG != 0 {
+            CodeSize::Bits64
+        } else if attributes & ATTRIBUTE_BIG != 0 {
+            CodeSize::Bits32
+        } else {
+            CodeSize::Bits16
+        }
+    }
+
+    fn is_long_mode(&self) -> bool {
+        bits::<EFER::Register>(self.efer()).is_set(EFER::LMA)
+    }
+
+    /// Returns where a segment starts.
+    pub(crate) fn segment_base(&self, name: SegmentName) -> u64 {
+        let save = self.save();
+        let is_flat = self.code_size() == CodeSize::Bits64;
+        match name {
+            SegmentName::Fs => save.fs.base,
+            SegmentName::Gs => save.gs.base,
+            _ if is_flat => 0,
+            SegmentName::Es => save.es.base,
+            SegmentName::Cs => save.cs.base,
+            SegmentName::Ss => save.ss.base,
+            SegmentName::Ds => save.ds.base,
+        }
+    }
+
+    /// Returns the bytes of the instruction that faulted, if the CPU tells them.
+    pub(crate) fn fetched(&self) -> Option<&[u8]> {
+        let control = &self.vmcb().control;
+        let count = usize::from(control.fetched & 15);
+        (self.features.has_decode_assists && count != 0)
+            .then(|| control.fetched_bytes.get(..count))?
+    }
+
+    /// Tells whether the guest takes an interrupt now.
+    #[inline]
+    pub(crate) fn can_interrupt(&self) -> bool {
+        let control = &self.vmcb().control;
+        bits::<RFLAGS::Register>(self.rflags()).is_set(RFLAGS::INTERRUPT)
+            && !bits::<SHADOW::Register>(control.shadow).is_set(SHADOW::ACTIVE)
+            && !self.has_event()
+    }
+
+    /// Tells whether something is delivered on the next entry.
+    #[inline]
+    pub(crate) fn has_event(&self) -> bool {
+        bits::<EVENT::Register>(self.vmcb().control.event).is_set(EVENT::VALID)
+    }
+
+    /// Delivers an event on the next entry.
+    pub(crate) fn inject(&mut self, event: Event) {
+        let number = |vector: u8| EVENT::VALID::SET + EVENT::VECTOR.val(vector.into());
+        let value = match event {
+            Event::Interrupt(vector) => number(vector) + EVENT::KIND::Interrupt,
+            Event::Nmi => number(2) + EVENT::KIND::Nmi,
+            Event::Exception(Exception { vector, error }) => {
+                let exception = number(vector) + EVENT::KIND::Exception;
+                match error {
+                    None => exception,
+                    Some(code) => exception + EVENT::HAS_ERROR::SET + EVENT::ERROR.val(code.into()),
+                }
+            }
+        };
+        self.vmcb_mut().control.event = value.value;
+    }
+
+    /// Takes up an event again whose delivery was interrupted by this exit.
+    ///
+    /// Software interrupts and breakpoints are executed again, as RIP is still
+    /// on them.
+    #[inline]
+    pub(crate) fn resume_event(&mut self) {
+        const BREAKPOINT: u64 = 3;
+        const OVERFLOW: u64 = 4;
+        let event = bits::<EVENT::Register>(self.vmcb().control.exit_event);
+        let control = &mut self.vmcb_mut().control;
+        // The hardware has delivered it, or says so here.
+        control.event = 0;
+        if !event.is_set(EVENT::VALID) {
+            return;
+        }
+        let is_software = event.matches_all(EVENT::KIND::Software)
+            || event.matches_all(EVENT::KIND::Exception)
+                && matches!(event.read(EVENT::VECTOR), BREAKPOINT | OVERFLOW);
+        if !is_software {
+            control.event = event.get();
+        }
+    }
+
+    /// Makes the guest leave as soon as it can take an interrupt of this priority.
+    pub(crate) fn open_window(&mut self, priority: u8) {
+        let control = &mut self.vmcb_mut().control;
+        let mut vintr = bits::<VINTR::Register>(control.vintr);
+        vintr.modify(VINTR::IRQ::SET + VINTR::PRIORITY.val(priority.into()));
+        control.vintr = vintr.get();
+        control.intercept_first |= FIRST::VINTR::SET.value;
+        self.changed(CLEAN::TPR::SET + CLEAN::INTERCEPTS::SET);
+    }
+
+    /// Withdraws [`Self::open_window`].
+    pub(crate) fn close_window(&mut self) {
+        let control = &mut self.vmcb_mut().control;
+        let mut vintr = bits::<VINTR::Register>(control.vintr);
+        vintr.modify(VINTR::IRQ::CLEAR);
+        control.vintr = vintr.get();
+        control.intercept_first &= !FIRST::VINTR::SET.value;
+        self.changed(CLEAN::TPR::SET + CLEAN::INTERCEPTS::SET);
+    }
+
+    /// Returns CR8.
+    #[inline]
+    pub(crate) fn task_priority(&self) -> u8 {
+        bits::<VINTR::Register>(self.vmcb().control.vintr).read(VINTR::TPR) as u8 & 0xf
+    }
+
+    /// Sets CR8.
+    #[inline]
+    pub(crate) fn set_task_priority(&mut self, priority: u8) {
+        let control = &mut self.vmcb_mut().control;
+        let mut vintr = bits::<VINTR::Register>(control.vintr);
+        vintr.modify(VINTR::TPR.val(priority.into()));
+        control.vintr = vintr.get();
+        self.changed(CLEAN::TPR::SET);
+    }
+
+    /// Makes the guest leave when its NMI ends.
+    pub(crate) fn watch_nmi_end(&mut self, watch: NmiWatch) {
+        let control = &mut self.vmcb_mut().control;
+        match watch {
+            NmiWatch::On => control.intercept_first |= FIRST::IRET::SET.value,
+            NmiWatch::Off => control.intercept_first &= !FIRST::IRET::SET.value,
+        }
+        self.changed(CLEAN::INTERCEPTS::SET);
+    }
+
+    /// Lets the guest have the debug registers, or makes it leave at the first access.
+    pub(crate) fn give_debug(&mut self, to: DebugOwner) {
+        self.vmcb_mut().control.intercept_dr = match to {
+            DebugOwner::Guest => 0,
+            DebugOwner::Nobody => ALL_DEBUG_REGISTERS,
+        };
+        self.changed(CLEAN::INTERCEPTS::SET);
+    }
+}
+
+#[cfg(test)]
+impl<H: AxVMHal> Svm<H> {
+    /// Makes the next entry end like this.
+    pub(crate) fn leave_with(&mut self, code: u64, infos: [u64; 2]) {
+        let control = &mut self.vmcb_mut().control;
+        control.exit_code = code;
+        [control.exit_info_1, control.exit_info_2] = infos;
+    }
+
+    /// Returns the event that the next entry delivers: its kind, vector and error.
+    pub(crate) fn event(&self) -> Option<(u64, u64, u64)> {
+        let event = bits::<EVENT::Register>(self.vmcb().control.event);
+        let parts = [EVENT::KIND, EVENT::VECTOR, EVENT::ERROR].map(|field| event.read(field));
+        event.is_set(EVENT::VALID).then_some(parts.into())
+    }
+
+    pub(crate) fn set_cr3(&mut self, value: u64) {
+        self.save_mut().cr3 = value;
+    }
+}
+
+/// Whether the end of an NMI is of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NmiWatch {
+    On,
+    Off,
+}
+
+/// Whose addresses the debug registers hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DebugOwner {
+    Guest,
+    Nobody,
+}
+
+fn first_intercepts() -> FieldValue<u32, FIRST::Register> {
+    FIRST::INTR::SET
+        + FIRST::NMI::SET
+        + FIRST::SMI::SET
+        + FIRST::INIT::SET
+        + FIRST::RDPMC::SET
+        + FIRST::CPUID::SET
+        + FIRST::RSM::SET
+        + FIRST::INVD::SET
+        + FIRST::HLT::SET
+        + FIRST::INVLPGA::SET
+        + FIRST::IOIO_PROT::SET
+        + FIRST::MSR_PROT::SET
+        + FIRST::FERR_FREEZE::SET
+        + FIRST::SHUTDOWN::SET
+}
+
+fn second_intercepts() -> FieldValue<u32, SECOND::Register> {
+    SECOND::VMRUN::SET
+        + SECOND::VMMCALL::SET
+        + SECOND::VMLOAD::SET
+        + SECOND::VMSAVE::SET
+        + SECOND::STGI::SET
+        + SECOND::CLGI::SET
+        + SECOND::SKINIT::SET
+        + SECOND::WBINVD::SET
+        + SECOND::MONITOR::SET
+        + SECOND::MWAIT::SET
+        + SECOND::MWAIT_ARMED::SET
+        + SECOND::XSETBV::SET
+        + SECOND::RDPRU::SET
+}
+
+fn third_intercepts() -> FieldValue<u32, THIRD::Register> {
+    THIRD::INVLPGB::SET + THIRD::INVLPGB_ILLEGAL::SET + THIRD::MCOMMIT::SET + THIRD::TLBSYNC::SET
+}
+
+fn segment_of(segment: &boot::Segment) -> Segment {
+    Segment {
+        selector: segment.selector,
+        attributes: segment.svm_attributes(),
+        limit: segment.limit,
+        base: segment.base,
+    }
+}
+
+fn table_of(table: &boot::DescriptorTable) -> Segment {
+    Segment {
+        selector: 0,
+        attributes: 0,
+        limit: table.limit.into(),
+        base: table.base,
+    }
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! A vCPU's exits, on a control block that the tests fill as the hardware would.
+
+use std::vec::Vec;
+
+use arch_vm_host::testing::StdHost;
+use axdevice::GuestMemory;
+use axvm::{AxArchVCpu, AxVCpuExitReason as Leave, GuestPhysAddr};
+use proptest::prelude::*;
+
+use crate::{
+    frame::{RAX, RBX, RCX, RDI, RDX, RSI},
+    handle::Step,
+    regs::{Msr, read_msr},
+    testing::{host, machine_on, with_bound_vcpu},
+    vcpu::X86VCpu,
+};
+
+type VCpu = X86VCpu<StdHost>;
+
+const INTR: u64 = 0x60;
+const CPUID: u64 = 0x72;
+const IOIO: u64 = 0x7b;
+const MSR: u64 = 0x7c;
+const SHUTDOWN: u64 = 0x7f;
+const VMRUN: u64 = 0x80;
+const VMMCALL: u64 = 0x81;
+const XSETBV: u64 = 0x8d;
+const NESTED: u64 = 0x400;
+/// A kind, a vector and an error code.
+const PROTECTION: Option<(u64, u64, u64)> = Some((3, 13, 0));
+const UNDEFINED: Option<(u64, u64, u64)> = Some((3, 6, 0));
+const ENTRY: u64 = 0x10_0000;
+const NOWHERE: u64 = 0xd000_0000;
+
+/// Lets a vCPU leave with a code and two values.
+fn leave(vcpu: &mut VCpu, code: u64, infos: [u64; 2]) -> Step {
+    vcpu.backend.go_on_at(ENTRY);
+    vcpu.backend.leave_with(code, infos);
+    // SAFETY: nothing is entered here.
+    let exit = unsafe { vcpu.backend.enter(&mut vcpu.frame) };
+    vcpu.backend.resume_event();
+    vcpu.handle(exit)
+}
+
+fn write_code(vcpu: &VCpu, code: &[u8]) {
+    let at = GuestPhysAddr::from_usize(ENTRY as usize);
+    vcpu.machine.ram.write(at, code).unwrap();
+}
+
+#[test]
+fn cpuid_is_answered_and_skipped() {
+    with_bound_vcpu(1, |vcpu| {
+        vcpu.frame.set(RAX, 0x4000_0000);
+        assert_eq!(leave(vcpu, CPUID, [0; 2]), Step::Resume);
+        assert_eq!(vcpu.backend.rip(), ENTRY + 2);
+        assert_eq!(vcpu.frame.get(RBX) as u32, u32::from_le_bytes(*b"AxHi"));
+        vcpu.frame.set(RAX, 1);
+        leave(vcpu, CPUID, [0; 2]);
+        assert_eq!(vcpu.frame.get(RBX) >> 24, 1, "its APIC id");
+    });
+}
+
+#[test]
+fn a_host_interrupt_leaves_and_changes_nothing() {
+    with_bound_vcpu(0, |vcpu| {
+        let left = Step::Leave(Leave::ExternalInterrupt { vector: 0 });
+        assert_eq!(leave(vcpu, INTR, [0; 2]), left);
+        assert_eq!(vcpu.backend.rip(), ENTRY);
+    });
+}
+
+#[test]
+fn unknown_registers_and_calls_do_what_hardware_does() {
+    with_bound_vcpu(0, |vcpu| {
+        vcpu.frame.set(RCX, 0xc001_0117);
+        for is_write in [0, 1] {
+            assert_eq!(leave(vcpu, MSR, [is_write, 0]), Step::Resume);
+            assert_eq!(
+                (vcpu.backend.event(), vcpu.backend.rip()),
+                (PROTECTION, ENTRY)
+            );
+        }
+        assert_eq!(leave(vcpu, VMRUN, [0; 2]), Step::Resume);
+        assert_eq!(vcpu.backend.event(), UNDEFINED);
+        vcpu.frame.set(RAX, 0xffff_ff00);
+        assert_eq!(leave(vcpu, VMMCALL, [0; 2]), Step::Resume);
+        assert_eq!(
+            (vcpu.frame.get(RAX), vcpu.backend.rip()),
+            (u64::MAX, ENTRY + 3)
+        );
+        vcpu.frame.set(RAX, 0);
+        let left = leave(vcpu, VMMCALL, [0; 2]);
+        assert!(matches!(left, Step::Leave(Leave::Hypercall { nr: 0, .. })));
+    });
+}
+
+#[test]
+fn efer_hides_svm_and_keeps_long_mode_while_paging() {
+    with_bound_vcpu(0, |vcpu| {
+        let write = |vcpu: &mut VCpu, value: u64| {
+            vcpu.frame.set(RCX, 0xc000_0080);
+            vcpu.frame.set(RAX, value);
+            vcpu.frame.set(RDX, 0);
+            leave(vcpu, MSR, [1, 0]);
+            vcpu.backend.event()
+        };
+        assert_eq!(write(vcpu, 0x901), None);
+        assert_eq!(vcpu.backend.efer(), 0x901);
+        assert_eq!(write(vcpu, 0x1901), PROTECTION, "SVME");
+        leave(vcpu, MSR, [0, 0]);
+        assert_eq!(vcpu.frame.get(RAX), 0x901);
+    });
+}
+
+#[test]
+fn a_written_counter_goes_on_from_there() {
+    with_bound_vcpu(0, |vcpu| {
+        vcpu.frame.set(RCX, Msr::TSC.0.into());
+        vcpu.frame.set(RAX, 1000);
+        vcpu.frame.set(RDX, 0);
+        leave(vcpu, MSR, [1, 0]);
+        let offset = 1000_u64.wrapping_sub(read_msr(Msr::TSC));
+        assert_eq!((vcpu.tsc_offset, vcpu.tsc()), (offset, 1000));
+    });
+}
+
+#[test]
+fn xcr0_is_set_only_to_what_is_there() {
+    with_bound_vcpu(0, |vcpu| {
+        vcpu.frame.set(RDX, 0);
+        vcpu.frame.set(RAX, 7);
+        leave(vcpu, XSETBV, [0; 2]);
+        assert_eq!(vcpu.backend.event(), PROTECTION);
+        vcpu.frame.set(RAX, 3);
+        leave(vcpu, XSETBV, [0; 2]);
+        assert_eq!((vcpu.backend.event(), vcpu.extended.xcr0()), (None, 3));
+    });
+}
+
+#[test]
+fn ports_reach_devices_or_read_all_ones() {
+    with_bound_vcpu(0, |vcpu| {
+        vcpu.frame.set(RAX, 0x1111_1111_1111_1111);
+        // in al, dx from COM1's line status, one byte long.
+        leave(vcpu, IOIO, [0x3fd << 16 | 0x10 | 1, ENTRY + 1]);
+        assert_eq!(vcpu.frame.get(RAX), 0x1111_1111_1111_1160);
+        assert_eq!(vcpu.backend.rip(), ENTRY + 1);
+        leave(vcpu, IOIO, [0x2f0 << 16 | 0x40 | 1, ENTRY + 1]);
+        assert_eq!(vcpu.frame.get(RAX), 0xffff_ffff);
+        assert_eq!(
+            leave(vcpu, IOIO, [0x2f0 << 16 | 0x40, ENTRY + 2]),
+            Step::Resume
+        );
+    });
+}
+
+#[test]
+fn a_string_is_read_from_a_port_element_by_element() {
+    with_bound_vcpu(0, |vcpu| {
+        write_code(vcpu, &[0xf3, 0x6d]); // rep insd
+        vcpu.frame.set(RCX, 2);
+        vcpu.frame.set(RDI, 0x5000);
+        let string = [0x2f0 << 16 | 0x40 | 5, ENTRY + 2];
+        leave(vcpu, IOIO, string);
+        assert_eq!((vcpu.backend.rip(), vcpu.frame.get(RCX)), (ENTRY, 1));
+        leave(vcpu, IOIO, string);
+        assert_eq!(
+            (vcpu.backend.rip(), vcpu.frame.get(RDI)),
+            (ENTRY + 2, 0x5008)
+        );
+        let mut bytes = [0; 9];
+        let at = GuestPhysAddr::from_usize(0x5000);
+        vcpu.machine.ram.read(at, &mut bytes).unwrap();
+        assert_eq!(bytes, [255, 255, 255, 255, 255, 255, 255, 255, 0]);
+    });
+}
+
+#[test]
+fn memory_that_is_not_there_reads_all_ones_and_takes_nothing() {
+    with_bound_vcpu(0, |vcpu| {
+        write_code(vcpu, &[0x8b, 0x06]); // mov eax, [esi]
+        assert_eq!(leave(vcpu, NESTED, [4, NOWHERE]), Step::Resume);
+        assert_eq!(vcpu.frame.get(RAX), 0xffff_ffff);
+        assert_eq!(vcpu.backend.rip(), ENTRY + 2);
+        write_code(vcpu, &[0xff, 0x00]); // inc dword [eax]
+        assert_eq!(leave(vcpu, NESTED, [6, NOWHERE]), Step::Resume);
+        assert_eq!(
+            vcpu.backend.rflags() & 1 << 6,
+            1 << 6,
+            "all ones and one are zero"
+        );
+    });
+}
+
+#[test]
+fn a_copy_to_a_device_reads_ram_by_the_guests_tables() {
+    with_bound_vcpu(0, |vcpu| {
+        write_code(vcpu, &[0xa5]); // movsd
+        vcpu.frame.set(RSI, 0x6000);
+        vcpu.frame.set(RDI, NOWHERE);
+        assert_eq!(leave(vcpu, NESTED, [6, NOWHERE]), Step::Resume);
+        assert_eq!(
+            (vcpu.frame.get(RSI), vcpu.frame.get(RDI)),
+            (0x6004, NOWHERE + 4)
+        );
+        assert_eq!(vcpu.backend.rip(), ENTRY + 1);
+    });
+}
+
+#[test]
+fn what_cannot_be_emulated_stops_the_vm() {
+    with_bound_vcpu(0, |vcpu| {
+        write_code(vcpu, &[0x0f, 0x10, 0x00]); // movups xmm0, [eax]
+        let left = leave(vcpu, NESTED, [4, NOWHERE]);
+        assert!(
+            matches!(left, Step::Leave(Leave::Unhandled { .. })),
+            "{left:?}"
+        );
+        let left = leave(vcpu, NESTED, [1 << 4, NOWHERE]);
+        assert!(
+            matches!(left, Step::Leave(Leave::Unhandled { .. })),
+            "{left:?}"
+        );
+        let left = leave(vcpu, SHUTDOWN, [0; 2]);
+        assert!(
+            matches!(left, Step::Leave(Leave::Unhandled { .. })),
+            "{left:?}"
+        );
+        let left = leave(vcpu, 0xffff_ffff, [0; 2]);
+        assert!(
+            matches!(left, Step::Leave(Leave::FailEntry { .. })),
+            "{left:?}"
+        );
+    });
+}
+
+#[test]
+fn a_stepped_guest_traps_behind_an_emulated_instruction() {
+    with_bound_vcpu(0, |vcpu| {
+        vcpu.backend.set_rflags(1 << 8 | 2);
+        leave(vcpu, CPUID, [0; 2]);
+        assert_eq!(vcpu.backend.event(), Some((3, 1, 0)));
+        assert_eq!(vcpu.backend.dr6() & 1 << 14, 1 << 14);
+    });
+}
+
+#[test]
+fn a_machine_gives_back_every_frame() {
+    let host = host();
+    drop(machine_on(&host).unwrap());
+    host.check();
+}
+
+#[test]
+fn a_machine_without_enough_memory_is_not_built() {
+    for after in 0.. {
+        let host = host();
+        host.fail_after(None, after);
+        let made = machine_on(&host);
+        let has_failed = host.has_failed();
+        assert_eq!(made.is_err(), has_failed, "{after}");
+        drop(made);
+        host.check();
+        if !has_failed {
+            break;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_exit_makes_the_hypervisor_panic(
+        exits in prop::collection::vec((0u64..0x410, any::<[u64; 2]>(), any::<[u64; 4]>()), 1..20),
+        code: Vec<u8>,
+        cr3: u64,
+    ) {
+        with_bound_vcpu(0, |vcpu| {
+            write_code(vcpu, &code);
+            vcpu.backend.set_cr3(cr3);
+            for (exit, infos, registers) in exits {
+                for (register, value) in [RAX, RCX, RSI, RDI].into_iter().zip(registers) {
+                    vcpu.frame.set(register, value);
+                }
+                leave(vcpu, exit, infos);
+            }
+            vcpu.unbind().unwrap();
+        });
+    }
+}

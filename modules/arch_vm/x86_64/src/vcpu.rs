@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! One vCPU: a CPU of the guest.
+//!
+//! `bind` brings what exits leave in the physical CPU (floating point, the
+//! address space), `unbind` puts it away; the rest is in the backend's block. `run`
+//! closes interrupts, shows the guest what is pending, enters it, and lets
+//! `handle` finish what need not leave the architecture, devices included.
+//!
+//! Spec: AMD64 APM 2, "Secure Virtual Machine"; Intel SDM 3, "MP Initialization".
+
+use alloc::sync::Arc;
+
+use axdevice::AxVmDevices;
+use axvm::{
+    AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, GuestAccess, GuestPhysAddr, HostPhysAddr, PCpuId,
+    Request, Result, VCpuControl, VCpuId,
+};
+
+use crate::{
+    debug::Breakpoints,
+    exit::{Event, Exception},
+    extended::Extended,
+    frame::{Frame, RAX, RBX, RDX, RSI, RSP},
+    handle::Step,
+    insn::SegmentName,
+    interrupts::Interrupts,
+    machine::Machine,
+    msr::Msrs,
+    pc::boot::BootState,
+    percpu::ASIDS,
+    regs::{self, Msr},
+    svm::{DebugOwner, Svm},
+};
+
+const NAMES: [&str; 16] = [
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+    "r14", "r15",
+];
+const DUMPED_PER_LINE: usize = 4;
+
+/// What a vCPU is made from.
+pub struct CreateConfig<H: AxVMHal> {
+    pub(crate) machine: Arc<Machine<H>>,
+    pub(crate) devices: Arc<AxVmDevices>,
+    pub(crate) id: VCpuId,
+    pub(crate) interrupts: Interrupts,
+}
+
+/// One vCPU.
+pub struct X86VCpu<H: AxVMHal> {
+    pub(crate) machine: Arc<Machine<H>>,
+    pub(crate) control: Arc<VCpuControl<H>>,
+    pub(crate) devices: Arc<AxVmDevices>,
+    pub(crate) id: VCpuId,
+    pub(crate) frame: Frame,
+    pub(crate) backend: Svm<H>,
+    pub(crate) msrs: Msrs,
+    pub(crate) extended: Extended<H>,
+    pub(crate) interrupts: Interrupts,
+    /// What its counter is ahead of the host's, modulo 2^64.
+    pub(crate) tsc_offset: u64,
+    /// It made a call whose answer goes to RAX.
+    pub(crate) awaits_answer: bool,
+    /// Others see it in its guest.
+    is_published: bool,
+    breakpoints: Breakpoints,
+    bound_on: Option<PCpuId>,
+    came_from: Option<usize>,
+}
+
+impl<H: AxVMHal> X86VCpu<H> {
+    /// Puts all registers to where the guest starts.
+    pub(crate) fn start_at(&mut self, state: &BootState) {
+        self.frame = Frame::default();
+        let [signature, ..] = self.cpuid(1, 0);
+        self.frame.set(RDX, signature.into());
+        let given = [
+            (RAX, state.rax),
+            (RBX, state.rbx),
+            (RSI, state.rsi),
+            (RSP, state.rsp),
+        ];
+        for (register, value) in given {
+            self.frame.set(register, value);
+        }
+        self.backend.start(state);
+        self.breakpoints = Breakpoints::default();
+        self.backend.give_debug(DebugOwner::Nobody);
+        self.interrupts.restart();
+    }
+
+    /// Puts what INIT leaves alone to its state at power-on as well.
+    fn power_on(&mut self) {
+        self.msrs = Msrs::new();
+        self.extended.reset();
+        self.tsc_offset = self.machine.time.offset;
+        self.start_at(&BootState::reset());
+    }
+
+    /// Reads the counter as the guest does.
+    pub(crate) fn tsc(&self) -> u64 {
+        regs::tsc().wrapping_add(self.tsc_offset)
+    }
+
+    /// Makes the guest take an exception before it goes on.
+    pub(crate) fn throw(&mut self, exception: Exception) {
+        self.backend.inject(Event::Exception(exception));
+    }
+
+    /// Lets the guest have the debug registers until it leaves this CPU.
+    pub(crate) fn load_breakpoints(&mut self) {
+        self.breakpoints.load();
+        self.backend.give_debug(DebugOwner::Guest);
+    }
+
+    /// Tells others that the guest is not in its CPU, before a device may ask for it.
+    pub(crate) fn step_outside(&mut self) {
+        self.control.leave_guest();
+        self.is_published = false;
+    }
+
+    /// Publishes that the guest is being entered, and tells whether it may be.
+    ///
+    /// While it stays published, whoever asks for something sends an interrupt,
+    /// which waits until the entry and ends the guest's time at once.
+    #[inline]
+    fn may_enter(&mut self, cpu: PCpuId) -> bool {
+        if self.is_published && !self.control.has_request() {
+            return true;
+        }
+        loop {
+            if self.control.take(Request::Event) {
+                self.interrupts.is_stale = true;
+            }
+            self.is_published = true;
+            if self.control.enter_guest(cpu) {
+                return true;
+            }
+            if !self.control.has(Request::Event) {
+                return false;
+            }
+        }
+    }
+
+    /// Runs the guest from one exit that leaves the architecture to the next.
+    fn run_guest(&mut self, cpu: PCpuId) -> AxVCpuExitReason {
+        loop {
+            if !self.may_enter(cpu) {
+                return AxVCpuExitReason::Nothing;
+            }
+            if self.interrupts.must_look()
+                && let Step::Leave(exit) = self.show_interrupts()
+            {
+                return exit;
+            }
+            // SAFETY: `bind` has brought the vCPU to this CPU, `run` has closed
+            // interrupts, and stage 2 maps the VM's RAM alone.
+            let exit = unsafe { self.backend.enter(&mut self.frame) };
+            self.backend.resume_event();
+            self.take_task_priority();
+            if let Step::Leave(exit) = self.handle(exit) {
+                return exit;
+            }
+        }
+    }
+}
+
+impl<H: AxVMHal> AxArchVCpu for X86VCpu<H> {
+    type CreateConfig = CreateConfig<H>;
+    type SetupConfig = ();
+
+    fn new(config: CreateConfig<H>) -> Result<Self> {
+        let CreateConfig {
+            machine,
+            devices,
+            id,
+            interrupts,
+        } = config;
+        let control = machine.controls.get(id).ok_or(Error::NoSuchVCpu(id))?;
+        let (has_xsave, states) = (machine.cpuid.has_xsave(), machine.cpuid.states());
+        Ok(Self {
+            control: control.clone(),
+            devices,
+            id,
+            frame: Frame::default(),
+            backend: Svm::new(&machine.hal, machine.features, machine.maps.clone())?,
+            msrs: Msrs::new(),
+            extended: Extended::new(&machine.hal, has_xsave, states)?,
+            interrupts,
+            tsc_offset: 0,
+            awaits_answer: false,
+            is_published: false,
+            breakpoints: Breakpoints::default(),
+            bound_on: None,
+            came_from: None,
+            machine,
+        })
+    }
+
+    fn set_entry(&mut self, entry: GuestPhysAddr) -> Result<()> {
+        self.backend.go_on_at(entry.as_usize() as u64);
+        Ok(())
+    }
+
+    fn set_ept_root(&mut self, root: HostPhysAddr) -> Result<()> {
+        self.backend.set_nested_root(root);
+        Ok(())
+    }
+
+    fn setup(&mut self, (): ()) -> Result<()> {
+        self.power_on();
+        Ok(())
+    }
+
+    fn devices(&self) -> &AxVmDevices {
+        &self.devices
+    }
+
+    fn run(&mut self) -> Result<AxVCpuExitReason> {
+        let cpu = self.bound_on.ok_or(Error::Unsupported("not bound"))?;
+        let interrupts = regs::close_interrupts();
+        self.serve_timer();
+        let exit = self.run_guest(cpu);
+        self.step_outside();
+        regs::restore_interrupts(interrupts);
+        Ok(exit)
+    }
+
+    fn bind(&mut self) -> Result<()> {
+        let cpu = self.machine.hal.current_pcpu_id();
+        let lease = self
+            .machine
+            .tlb
+            .enter(&ASIDS, self.id, cpu.0, self.came_from);
+        self.backend.bind();
+        // The host's own is 0.
+        let asid = u32::try_from(lease.vmid.saturating_add(1)).unwrap_or(1);
+        self.backend.set_address_space(asid, lease.flush);
+        self.backend.set_tsc_offset(self.tsc_offset);
+        if self.machine.cpuid.has_tsc_aux() {
+            regs::write_msr(Msr::TSC_AUX, self.msrs.tsc_aux);
+        }
+        self.extended.load(cpu.0);
+        self.interrupts.forget_alarm();
+        self.came_from = Some(cpu.0);
+        self.bound_on = Some(cpu);
+        Ok(())
+    }
+
+    fn unbind(&mut self) -> Result<()> {
+        let Some(cpu) = self.bound_on.take() else {
+            return Ok(());
+        };
+        self.extended.store(cpu.0);
+        if self.breakpoints.store() {
+            self.backend.give_debug(DebugOwner::Nobody);
+        }
+        Ok(())
+    }
+
+    fn set_gpr(&mut self, reg: usize, value: u64) {
+        self.frame.set(reg, value);
+    }
+
+    fn inject_interrupt(&mut self, vector: u64) -> Result<()> {
+        self.machine.fabric.inject(self.id, vector as u8);
+        Ok(())
+    }
+
+    fn set_return_value(&mut self, value: u64) {
+        self.answer(value);
+    }
+
+    fn refuse_access(&mut self, _access: GuestAccess) {}
+
+    fn guest_pc(&self) -> u64 {
+        let base = self.backend.segment_base(SegmentName::Cs);
+        base.wrapping_add(self.backend.rip())
+    }
+
+    fn next_timer_ns(&self) -> Option<u64> {
+        self.timer_deadline_ns()
+    }
+
+    fn dump(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        let svm = &self.backend;
+        let (rip, flags, cs) = (svm.rip(), svm.rflags(), svm.segment_base(SegmentName::Cs));
+        writeln!(
+            out,
+            "rip {rip:016x} rflags {flags:x} cs base {cs:x} cpl {}",
+            svm.cpl()
+        )?;
+        let (cr0, cr3, cr4, efer) = (svm.cr0(), svm.cr3(), svm.cr4(), svm.efer());
+        writeln!(out, "cr0 {cr0:x} cr3 {cr3:x} cr4 {cr4:x} efer {efer:x}")?;
+        let lines = self.frame.all().chunks(DUMPED_PER_LINE);
+        for (registers, names) in lines.zip(NAMES.chunks(DUMPED_PER_LINE)) {
+            for (name, value) in names.iter().zip(registers) {
+                write!(out, " {name:<3} {value:016x}")?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+}

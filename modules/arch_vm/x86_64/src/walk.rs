@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! Translates a guest's linear addresses by the guest's own page tables.
+//!
+//! Needed where the hypervisor reads what the guest executes or copies. A
+//! function of the control registers and of RAM; accessed and dirty bits stay as
+//! they are. A table outside RAM reads as all ones, as on a bus where nothing is,
+//! and so fails with a reserved bit.
+//!
+//! Spec: AMD64 APM 2, "Page Translation and Protection".
+
+use axdevice::GuestMemory;
+use axvm::GuestPhysAddr;
+use bitflags::bitflags;
+
+use crate::regs::{CR0, CR4, EFER, bits};
+
+bitflags! {
+    /// A page fault's error code.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct Fault: u32 {
+        const PRESENT = 1 << 0;
+        const WRITE = 1 << 1;
+        const USER = 1 << 2;
+        const RESERVED = 1 << 3;
+        const FETCH = 1 << 4;
+    }
+
+    #[derive(Clone, Copy)]
+    struct Entry: u64 {
+        const PRESENT = 1 << 0;
+        const WRITE = 1 << 1;
+        const USER = 1 << 2;
+        const LARGE = 1 << 7;
+        const NO_EXECUTE = 1 << 63;
+    }
+}
+
+const PAGE_SHIFT: u32 = 12;
+/// Address bits of an entry of eight bytes.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const ADDRESS_32: u64 = 0xffff_f000;
+const CR3_PAE: u64 = 0xffff_ffe0;
+
+/// What decides how addresses are translated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paging {
+    pub(crate) cr0: u64,
+    pub(crate) cr3: u64,
+    pub(crate) cr4: u64,
+    pub(crate) efer: u64,
+    /// The privilege level.
+    pub(crate) cpl: u8,
+}
+
+/// What an access is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Read,
+    Write,
+    Fetch,
+}
+
+/// The shape of the tables.
+#[derive(Clone, Copy)]
+struct Shape {
+    levels: u32,
+    index_bits: u32,
+    entry_bytes: usize,
+}
+
+impl Paging {
+    fn shape(&self) -> Option<Shape> {
+        let is_paged = bits::<CR0::Register>(self.cr0).is_set(CR0::PG);
+        let cr4 = bits::<CR4::Register>(self.cr4);
+        let is_long = bits::<EFER::Register>(self.efer).is_set(EFER::LMA);
+        let (levels, index_bits, entry_bytes) = match (is_paged, is_long) {
+            (false, _) => return None,
+            (true, true) if cr4.is_set(CR4::LA57) => (5, 9, 8),
+            (true, true) => (4, 9, 8),
+            (true, false) if cr4.is_set(CR4::PAE) => (3, 9, 8),
+            (true, false) => (2, 10, 4),
+        };
+        Some(Shape {
+            levels,
+            index_bits,
+            entry_bytes,
+        })
+    }
+
+    /// Returns where a linear address is in guest-physical memory, or the error
+    /// code of its page fault.
+    pub(crate) fn translate(
+        &self,
+        linear: u64,
+        purpose: Purpose,
+        ram: &dyn GuestMemory,
+    ) -> Result<GuestPhysAddr, u32> {
+        let Some(shape) = self.shape() else {
+            return Ok(physical(linear & u64::from(u32::MAX)));
+        };
+        let mut table = match shape.levels {
+            2 => self.cr3 & ADDRESS_32,
+            3 => self.cr3 & CR3_PAE,
+            _ => self.cr3 & ADDRESS,
+        };
+        let mut rights = Entry::WRITE | Entry::USER;
+        for level in (0..shape.levels).rev() {
+            let entry = read_entry(table, linear, level, shape, ram);
+            self.check(entry, purpose)?;
+            let flags = Entry::from_bits_retain(entry);
+            // The entries of PAE's first level have no rights.
+            if shape.levels != 3 || level != 2 {
+                rights &= flags | !(Entry::WRITE | Entry::USER);
+                rights |= flags & Entry::NO_EXECUTE;
+            }
+            if level == 0 || self.is_large(flags, level, shape) {
+                self.allow(rights, purpose)?;
+                return Ok(in_page(entry, linear, level, shape));
+            }
+            table = entry & address_mask(shape);
+        }
+        Err(self.fault(Fault::RESERVED | Fault::PRESENT, purpose))
+    }
+
+    fn is_large(&self, flags: Entry, level: u32, shape: Shape) -> bool {
+        let is_level = match shape.levels {
+            2 => bits::<CR4::Register>(self.cr4).is_set(CR4::PSE) && level == 1,
+            3 => level == 1,
+            _ => level == 1 || level == 2,
+        };
+        is_level && flags.contains(Entry::LARGE)
+    }
+
+    fn check(&self, entry: u64, purpose: Purpose) -> Result<(), u32> {
+        if entry == u64::MAX {
+            return Err(self.fault(Fault::RESERVED | Fault::PRESENT, purpose));
+        }
+        match Entry::from_bits_retain(entry).contains(Entry::PRESENT) {
+            true => Ok(()),
+            false => Err(self.fault(Fault::empty(), purpose)),
+        }
+    }
+
+    /// Tells whether the rights of all levels allow an access.
+    fn allow(&self, rights: Entry, purpose: Purpose) -> Result<(), u32> {
+        let is_user = self.cpl == 3;
+        let protects = is_user || bits::<CR0::Register>(self.cr0).is_set(CR0::WP);
+        let no_execute = bits::<EFER::Register>(self.efer).is_set(EFER::NXE)
+            && rights.contains(Entry::NO_EXECUTE);
+        let is_refused = is_user && !rights.contains(Entry::USER)
+            || purpose == Purpose::Write && protects && !rights.contains(Entry::WRITE)
+            || purpose == Purpose::Fetch && no_execute;
+        match is_refused {
+            true => Err(self.fault(Fault::PRESENT, purpose)),
+            false => Ok(()),
+        }
+    }
+
+    fn fault(&self, cause: Fault, purpose: Purpose) -> u32 {
+        let mut code = cause;
+        code.set(Fault::WRITE, purpose == Purpose::Write);
+        code.set(Fault::USER, self.cpl == 3);
+        let tells_fetch = bits::<EFER::Register>(self.efer).is_set(EFER::NXE);
+        code.set(Fault::FETCH, purpose == Purpose::Fetch && tells_fetch);
+        code.bits()
+    }
+}
+
+fn physical(address: u64) -> GuestPhysAddr {
+    GuestPhysAddr::from_usize(address as usize)
+}
+
+fn shift_of(level: u32, shape: Shape) -> u32 {
+    level
+        .saturating_mul(shape.index_bits)
+        .saturating_add(PAGE_SHIFT)
+}
+
+fn address_mask(shape: Shape) -> u64 {
+    match shape.levels {
+        2 => ADDRESS_32,
+        _ => ADDRESS,
+    }
+}
+
+fn read_entry(table: u64, linear: u64, level: u32, shape: Shape, ram: &dyn GuestMemory) -> u64 {
+    let index_mask = 1_u64.wrapping_shl(shape.index_bits).wrapping_sub(1);
+    let index = linear.wrapping_shr(shift_of(level, shape)) & index_mask;
+    let offset = index.wrapping_mul(shape.entry_bytes as u64);
+    let mut bytes = [0; 8];
+    let read = bytes
+        .get_mut(..shape.entry_bytes)
+        .map(|bytes| ram.read(physical(table.wrapping_add(offset)), bytes));
+    match read {
+        Some(Ok(())) => u64::from_le_bytes(bytes),
+        _ => u64::MAX,
+    }
+}
+
+fn in_page(entry: u64, linear: u64, level: u32, shape: Shape) -> GuestPhysAddr {
+    let inside = 1_u64.wrapping_shl(shift_of(level, shape)).wrapping_sub(1);
+    let base = match (shape.levels, level) {
+        // PSE-36: bits 13 to 20 of the entry are bits 32 to 39 of the address.
+        (2, 1) => entry & 0xffc0_0000 | (entry & 0x1f_e000) << 19,
+        _ => entry & ADDRESS & !inside,
+    };
+    physical(base | linear & inside)
+}
+
+#[cfg(test)]
+mod tests {
+    use core::result::Result;
+    use std::{sync::Mutex, vec, vec::Vec};
+
+    use axdevice::OutsideRam;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A MiB of RAM from 0 on.
+    struct Memory(Mutex<Vec<u8>>);
+
+    impl Memory {
+        fn with(entries: &[(usize, u64)]) -> Self {
+            let mut bytes = vec![0; 1 << 20];
+            for &(at, value) in entries {
+                bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            }
+            Self(Mutex::new(bytes))
+        }
+    }
+
+    impl GuestMemory for Memory {
+        fn read(&self, from: GuestPhysAddr, to: &mut [u8]) -> Result<(), OutsideRam> {
+            let bytes = self.0.lock().unwrap();
+            let start = from.as_usize();
+            let end = start.wrapping_add(to.len());
+            let found = bytes.get(start..end).ok_or(OutsideRam {
+                start: from,
+                size_bytes: to.len(),
+            })?;
+            to.copy_from_slice(found);
+            Ok(())
+        }
+
+        fn write(&self, _: GuestPhysAddr, _: &[u8]) -> Result<(), OutsideRam> {
+            unreachable!()
+        }
+    }
+
+    const PG: u64 = 1 << 31;
+    const WP: u64 = 1 << 16;
+    const PSE: u64 = 1 << 4;
+    const PAE: u64 = 1 << 5;
+    const LMA_NXE: u64 = 1 << 10 | 1 << 11;
+    const PWU: u64 = 0b111;
+
+    fn long(cpl: u8) -> Paging {
+        Paging {
+            cr0: PG | WP,
+            cr3: 0x1000,
+            cr4: PAE,
+            efer: LMA_NXE,
+            cpl,
+        }
+    }
+
+    fn tables() -> Memory {
+        Memory::with(&[
+            (0x1000, 0x2000 | PWU),
+            (0x2000, 0x3000 | PWU),
+            (0x2008, 0xc000_0000 | 0x80 | 0b11), // 1 GiB for the kernel
+            (0x3000, 0x4000 | PWU),
+            (0x3008, 0x8000_0000 | 0x80 | PWU), // 2 MiB
+            (0x4000, 0x5000 | PWU),
+            (0x4008, 0x6000 | 0b101),         // read only
+            (0x4010, 0x7000 | PWU | 1 << 63), // no code
+            (0x4018, 0x7000),                 // not there
+        ])
+    }
+
+    fn translate(paging: Paging, linear: u64, purpose: Purpose) -> Result<u64, u32> {
+        let found = paging.translate(linear, purpose, &tables());
+        found.map(|address| address.as_usize() as u64)
+    }
+
+    #[test]
+    fn long_mode_has_pages_of_three_sizes() {
+        let read = |linear| translate(long(0), linear, Purpose::Read);
+        assert_eq!(read(0x123), Ok(0x5123));
+        assert_eq!(read(0x20_1234), Ok(0x8000_1234));
+        assert_eq!(read(0x4012_3456), Ok(0xc012_3456));
+        assert_eq!(read(0x3000), Err(0), "not present");
+        assert_eq!(read(0x8000_0000), Err(0), "no table");
+    }
+
+    #[test]
+    fn rights_are_those_of_all_levels() {
+        let tried = |cpl, linear, purpose| translate(long(cpl), linear, purpose);
+        assert_eq!(tried(3, 0x1008, Purpose::Read), Ok(0x6008));
+        assert_eq!(tried(3, 0x1008, Purpose::Write), Err(7));
+        assert_eq!(tried(0, 0x1008, Purpose::Write), Err(3));
+        assert_eq!(tried(0, 0x2008, Purpose::Fetch), Err(0x11));
+        assert_eq!(tried(3, 0x4000_0000, Purpose::Read), Err(5));
+        let unprotected = Paging { cr0: PG, ..long(0) };
+        assert_eq!(translate(unprotected, 0x1008, Purpose::Write), Ok(0x6008));
+    }
+
+    #[test]
+    fn a_table_outside_ram_is_a_reserved_bit() {
+        let paging = Paging {
+            cr3: 0xffff_f000,
+            ..long(0)
+        };
+        assert_eq!(translate(paging, 0, Purpose::Read), Err(9));
+    }
+
+    #[test]
+    fn without_paging_an_address_is_itself_in_32_bits() {
+        let paging = Paging { cr0: 1, ..long(0) };
+        assert_eq!(translate(paging, 0x1_0000_1234, Purpose::Fetch), Ok(0x1234));
+    }
+
+    #[test]
+    fn tables_of_two_and_three_levels_are_walked() {
+        let memory = Memory::with(&[
+            (
+                0x1000,
+                0x2000 | PWU | (0x0040_0000 | 2 << 13 | 0x80 | PWU) << 32,
+            ),
+            (0x2000, 0x5000 | PWU),
+            (0x3020, 0x4000 | 1),
+            (0x4000, 0x9000 | 0x80 | PWU),
+        ]);
+        let two = Paging {
+            cr0: PG,
+            cr3: 0x1000,
+            cr4: PSE,
+            efer: 0,
+            cpl: 3,
+        };
+        let at = |paging: Paging, linear| {
+            let found = paging.translate(linear, Purpose::Write, &memory);
+            found.map(|address| address.as_usize() as u64)
+        };
+        assert_eq!(at(two, 0x10), Ok(0x5010));
+        assert_eq!(at(two, 0x40_0010), Ok(0x2_0040_0010));
+        let three = Paging {
+            cr3: 0x3020,
+            cr4: PAE,
+            ..two
+        };
+        assert_eq!(at(three, 0x1234), Ok(0x1234));
+    }
+
+    proptest! {
+        #[test]
+        fn no_tables_make_the_walk_panic_or_run_on(
+            entries in prop::collection::vec((0usize..0x1_0000, any::<u64>()), 0..100),
+            (cr0, cr3, cr4, efer) in any::<(u64, u64, u64, u64)>(),
+            linear: u64,
+            cpl in 0u8..4,
+        ) {
+            let memory = Memory::with(&entries);
+            let paging = Paging { cr0, cr3: cr3 & 0xffff, cr4, efer, cpl };
+            let _ = paging.translate(linear, Purpose::Write, &memory);
+        }
+    }
+}
