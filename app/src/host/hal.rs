@@ -16,7 +16,7 @@ use kernel_guard::NoPreempt;
 use super::{
     alarm::HostAlarm,
     event::Event,
-    memory,
+    memory, random,
     thread::{self, Thread},
     timer,
 };
@@ -114,6 +114,10 @@ impl AxVCpuHal for Host {
 
     fn interrupt_at(&self, deadline_ns: u64) {
         timer::interrupt_at(deadline_ns);
+    }
+
+    fn fill_random(&self, to: &mut [u8]) -> bool {
+        random::fill(to)
     }
 
     fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R {

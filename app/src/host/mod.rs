@@ -19,6 +19,8 @@ mod hal;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
+mod random;
+#[cfg(target_os = "none")]
 mod thread;
 #[cfg(target_os = "none")]
 mod timer;

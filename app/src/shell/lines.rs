@@ -34,8 +34,20 @@ pub struct LineMux {
 impl LineMux {
     /// Takes output and hands every line that it completes to `emit`.
     pub fn push(&mut self, bytes: &[u8], emit: &mut dyn FnMut(&str)) {
-        for byte in bytes {
-            self.push_byte(*byte, emit);
+        let mut rest = bytes;
+        while let Some((first, after)) = rest.split_first() {
+            rest = match first {
+                b'\n' => {
+                    self.end_line(emit);
+                    after
+                }
+                b'\r' => {
+                    self.parser = Parser::default();
+                    self.is_returned = true;
+                    after
+                }
+                _ => self.push_text(rest, emit),
+            };
         }
     }
 
@@ -48,30 +60,27 @@ impl LineMux {
         }
     }
 
-    fn push_byte(&mut self, byte: u8, emit: &mut dyn FnMut(&str)) {
-        match byte {
-            b'\n' => {
-                self.parser = Parser::default();
-                self.is_returned = false;
-                self.line.end(emit);
-            }
-            b'\r' => {
-                self.parser = Parser::default();
-                self.is_returned = true;
-            }
-            _ => self.push_text(byte, emit),
-        }
+    fn end_line(&mut self, emit: &mut dyn FnMut(&str)) {
+        self.parser = Parser::default();
+        self.is_returned = false;
+        self.line.end(emit);
     }
 
-    fn push_text(&mut self, byte: u8, emit: &mut dyn FnMut(&str)) {
+    /// Takes text up to where the line ends or is full; returns the rest.
+    fn push_text<'b>(&mut self, bytes: &'b [u8], emit: &mut dyn FnMut(&str)) -> &'b [u8] {
         // A return without a line end would overwrite: keep both lines instead.
         if mem::take(&mut self.is_returned) && self.line.chars > 0 {
             self.line.end(emit);
         }
-        self.parser.advance(&mut self.line, &[byte]);
+        let is_text = |byte: &&u8| !matches!(byte, b'\n' | b'\r');
+        let room = LINE_CHARS_MAX.saturating_sub(self.line.chars);
+        let len = bytes.iter().take(room).take_while(is_text).count();
+        let (text, rest) = bytes.split_at_checked(len).unwrap_or((bytes, &[]));
+        self.parser.advance(&mut self.line, text);
         if self.line.chars >= LINE_CHARS_MAX {
             self.line.end(emit);
         }
+        rest
     }
 }
 
@@ -112,6 +121,8 @@ impl Perform for Line {
     fn execute(&mut self, byte: u8) {
         match byte {
             b'\t' => self.push_tab(),
+            // The parser takes these for characters if their bytes come one by one.
+            0x80..=0x9f => self.push('?'),
             0x08 if self.text.pop().is_some() => self.chars = self.chars.saturating_sub(1),
             _ => {}
         }

@@ -13,6 +13,7 @@ use alloc::{
     collections::{BTreeMap, VecDeque},
     format,
     string::String,
+    vec::Vec,
 };
 
 use axvm::VMId;
@@ -27,6 +28,8 @@ pub const ESCAPE_BYTE: u8 = 0x1d;
 
 /// How many messages wait while a VM is attached.
 const HELD_MAX: usize = 64;
+/// How much of a line waits for its end.
+const BEGUN_BYTES_MAX: usize = 256;
 /// The longest line of the hypervisor's own.
 const LINE_CHARS_MAX: usize = 1024;
 /// Moves to the line's beginning and erases it.
@@ -69,6 +72,9 @@ struct VmOutput {
     backlog: Backlog,
     lines: LineMux,
     unseen_lines: usize,
+    /// A line that has not ended yet. Guests write byte by byte, and a line at
+    /// once is less work.
+    begun: Vec<u8>,
 }
 
 impl Screen {
@@ -103,15 +109,34 @@ impl Screen {
     /// Takes what a VM's guest wrote.
     pub fn vm_output(&mut self, vm: VMId, name: &str, bytes: &[u8]) {
         let output = Self::output_of(&mut self.vms, vm, name);
-        output.backlog.push(bytes);
-        match self.attached {
-            Some(attached) if attached == vm => self.sink.write(bytes),
-            Some(_) => {
-                let unseen = &mut output.unseen_lines;
-                let count = &mut |_: &str| *unseen = unseen.saturating_add(1);
-                output.lines.push(bytes, count);
-            }
-            None => self.split_lines(vm, |lines, emit| lines.push(bytes, emit)),
+        if self.attached == Some(vm) {
+            output.backlog.push(bytes);
+            return self.sink.write(bytes);
+        }
+        output.begun.extend_from_slice(bytes);
+        if bytes.contains(&b'\n') || output.begun.len() >= BEGUN_BYTES_MAX {
+            self.take_begun(vm);
+        }
+    }
+
+    /// Takes what a VM's guest wrote of a line.
+    fn take_begun(&mut self, vm: VMId) {
+        let Some(output) = self.vms.get_mut(&vm) else {
+            return;
+        };
+        let mut bytes = core::mem::take(&mut output.begun);
+        output.backlog.push(&bytes);
+        if self.attached.is_none() {
+            self.split_lines(vm, |lines, emit| lines.push(&bytes, emit));
+        } else {
+            let unseen = &mut output.unseen_lines;
+            let count = &mut |_: &str| *unseen = unseen.saturating_add(1);
+            output.lines.push(&bytes, count);
+        }
+        // Its room is used again.
+        if let Some(output) = self.vms.get_mut(&vm) {
+            bytes.clear();
+            output.begun = bytes;
         }
     }
 
@@ -122,6 +147,7 @@ impl Screen {
         if self.attached == Some(vm) {
             self.detach();
         }
+        self.take_begun(vm);
         if self.attached.is_none() {
             self.split_lines(vm, LineMux::finish);
         }
@@ -145,6 +171,7 @@ impl Screen {
         self.sink
             .write_line(&format!("-- the console of {name}; Ctrl-] leaves it --"));
         let output = Self::output_of(&mut self.vms, vm, name);
+        output.backlog.push(&core::mem::take(&mut output.begun));
         // What has no line end yet comes with the backlog.
         output.lines = LineMux::default();
         output.unseen_lines = 0;
@@ -224,6 +251,7 @@ impl Screen {
             backlog: Backlog::default(),
             lines: LineMux::default(),
             unseen_lines: 0,
+            begun: Vec::new(),
         })
     }
 
@@ -238,7 +266,7 @@ impl Screen {
         });
     }
 
-    fn unseen(&mut self) -> alloc::vec::Vec<String> {
+    fn unseen(&mut self) -> Vec<String> {
         let unseen = self.vms.values_mut().filter(|vm| vm.unseen_lines > 0);
         unseen
             .map(|vm| {

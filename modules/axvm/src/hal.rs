@@ -98,6 +98,11 @@ pub trait AxVCpuHal: Clone + Send + Sync + 'static {
     /// nothing serves such timers at its own tick.
     fn interrupt_at(&self, _deadline_ns: u64) {}
 
+    /// Fills `to` with bytes that nobody can guess, or says that it cannot.
+    fn fill_random(&self, _to: &mut [u8]) -> bool {
+        false
+    }
+
     /// Runs `f` with the calling thread held on this CPU.
     fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R;
 }

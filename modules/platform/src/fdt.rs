@@ -85,6 +85,9 @@ fn add_chosen(fdt: &Fdt<'_>, machine: &mut Machine) {
         machine.reserve(initrd);
         machine.initrd = Some(initrd).filter(|range| !range.is_empty());
     }
+    machine.seed = chosen
+        .find_property("rng-seed")
+        .and_then(|seed| seed.raw_value().first_chunk().copied());
     if let Some(text) = chosen.find_property("bootargs") {
         let bytes = text.raw_value();
         let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
@@ -139,6 +142,7 @@ mod tests {
             .unwrap();
         w.property_u32("linux,initrd-start", 0x9000_0000).unwrap();
         w.property_u64("linux,initrd-end", 0x9000_1000).unwrap();
+        w.property("rng-seed", &[7; 40]).unwrap();
         w.end_node(chosen).unwrap();
         let memory = w.begin_node("memory@80000000").unwrap();
         w.property_string("device_type", "memory").unwrap();
@@ -200,6 +204,7 @@ mod tests {
             })
         );
         assert_eq!(machine.option("onidle"), Some("poweroff"));
+        assert_eq!(machine.seed, Some([7; 32]));
         assert_eq!(machine.interrupt_controller, InterruptController::Plic);
         assert!(
             machine

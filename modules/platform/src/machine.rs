@@ -10,6 +10,8 @@ use heapless::{String, Vec};
 
 /// The most CPUs, RAM ranges and reserved ranges that are remembered.
 pub const MAX_CPUS: usize = 64;
+/// How many random bytes are enough to make any number of others.
+pub const SEED_BYTES: usize = 32;
 const MAX_RANGES: usize = 32;
 const MAX_COMMAND_LINE: usize = 512;
 
@@ -81,6 +83,8 @@ pub struct Machine {
     pub fdt: Option<PhysRange>,
     /// The frequency of the timer where the machine says it, in Hz.
     pub timer_hz: Option<u64>,
+    /// Random bytes that nobody has used, where the machine has a source of them.
+    pub seed: Option<[u8; SEED_BYTES]>,
     /// The interrupt controller.
     pub interrupt_controller: InterruptController,
 }

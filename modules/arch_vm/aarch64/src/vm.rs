@@ -160,9 +160,11 @@ impl<H: AxVMHal> Aarch64Vm<H> {
         ram: &[RamRegion],
         placement: &Placement<'_>,
     ) -> Result<Vec<u8>> {
+        let hal = &self.machine.hal;
         let chosen = Chosen {
             stdout_path: Some(fdt::CONSOLE_PATH),
-            ..Chosen::new(&config.boot.cmdline, placement)
+            kaslr_seed: boot::fdt::random(hal).map(u64::from_ne_bytes),
+            ..Chosen::new(&config.boot.cmdline, placement, hal)
         };
         let blob = match &config.boot.dtb {
             Some(dtb) => boot::fdt::given(dtb, &chosen)?,

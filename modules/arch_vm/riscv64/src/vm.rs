@@ -189,7 +189,7 @@ impl<H: AxVMHal> RiscvVm<H> {
     ) -> Result<Vec<u8>> {
         let chosen = Chosen {
             stdout_path: Some(fdt::CONSOLE_PATH),
-            ..Chosen::new(&config.boot.cmdline, placement)
+            ..Chosen::new(&config.boot.cmdline, placement, &self.harts.hal)
         };
         let blob = match &config.boot.dtb {
             Some(dtb) => boot::fdt::given(dtb, &chosen)?,

@@ -16,7 +16,13 @@ pub(crate) mod power;
 mod smp;
 pub(crate) mod time;
 
-use crate::{acpi, machine::Machine, mem::linear};
+use x86_64::instructions::random::RdRand;
+
+use crate::{
+    acpi,
+    machine::{Machine, SEED_BYTES},
+    mem::linear,
+};
 
 const LOW_MEMORY: usize = 0x10_0000;
 /// The boot table maps this much.
@@ -30,7 +36,22 @@ pub(crate) fn describe(info_address: usize) -> Machine {
     let mut machine = Machine::new(apic::id_of_this_cpu());
     acpi::for_each_cpu(&read_phys, |id| machine.add_cpu(id));
     loader::describe(info_address, &mut machine);
+    machine.seed = seed();
     machine
+}
+
+/// Asks the CPU for random bytes.
+fn seed() -> Option<[u8; SEED_BYTES]> {
+    const WORD_BYTES: usize = size_of::<u64>();
+    /// The source may be empty for a moment.
+    const TRIES: u32 = 10;
+    let source = RdRand::new()?;
+    let mut seed = [0; SEED_BYTES];
+    let (words, _) = seed.as_chunks_mut::<WORD_BYTES>();
+    for word in words {
+        *word = (0..TRIES).find_map(|_| source.get_u64())?.to_ne_bytes();
+    }
+    Some(seed)
 }
 
 /// Reads physical memory as the boot table maps it.

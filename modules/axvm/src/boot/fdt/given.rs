@@ -2,8 +2,8 @@
 //! The device tree that a VM's file names instead of the derived one.
 //!
 //! It is read by the `dtoolkit` crate, which refuses what is damaged, and
-//! written anew with everything it says but the command line and the initrd in
-//! `/chosen`: those are the VM file's. The nodes that dtc adds for overlays,
+//! written anew with everything it says but the command line, the initrd and
+//! the seeds in `/chosen`: those are the VM file's, and new at each boot. The nodes that dtc adds for overlays,
 //! whose names begin with two underscores, are left out, because kernels never
 //! read them and the writer refuses their names.
 //!
@@ -29,8 +29,15 @@ const MAX_RESERVATIONS: usize = 256;
 /// More nodes and properties than any tree has; bounds what the writer allocates.
 const MAX_ITEMS: usize = 32 << 10;
 
-/// Properties of `/chosen` that follow from the VM's file.
-const REPLACED: [&str; 3] = ["bootargs", "linux,initrd-start", "linux,initrd-end"];
+/// Properties of `/chosen` that follow from the VM's file, and those that must
+/// differ from boot to boot.
+const REPLACED: [&str; 5] = [
+    "bootargs",
+    "linux,initrd-start",
+    "linux,initrd-end",
+    "rng-seed",
+    "kaslr-seed",
+];
 
 /// Checks a given tree and returns it with the right command line and initrd;
 /// an empty command line keeps the tree's own.
@@ -60,6 +67,8 @@ pub(in super::super) fn given_room_bytes(dtb: &[u8], cmdline: &str) -> Result<u6
         cmdline,
         initrd: Some(GuestRange::new(0, 0)),
         stdout_path: None,
+        rng_seed: Some([0; 32]),
+        kaslr_seed: Some(0),
     };
     let size_bytes = length(&given(dtb, &chosen)?);
     match size_bytes {
@@ -220,6 +229,8 @@ mod tests {
                 cmdline: "old",
                 initrd: Some(GuestRange::new(0x1000, 1)),
                 stdout_path: Some("/soc/uart"),
+                rng_seed: Some([1; 32]),
+                kaslr_seed: None,
             })?;
             fdt.node("soc", |fdt| fdt.node("uart", |fdt| fdt.phandle(7)))
         })
@@ -230,6 +241,8 @@ mod tests {
         cmdline: "new",
         initrd: Some(GuestRange::new(0x8000_0000, 0x10)),
         stdout_path: None,
+        rng_seed: Some([7; 32]),
+        kaslr_seed: Some(9),
     };
 
     fn text(blob: &[u8]) -> alloc::string::String {
@@ -257,6 +270,8 @@ mod tests {
         assert!(text.contains("bootargs = \"new\"") && !text.contains("old"));
         assert!(text.contains("linux,initrd-start = <0x00 0x80000000>"));
         assert_eq!(text.matches("linux,initrd-start").count(), 1);
+        assert!(text.contains("rng-seed = <0x7070707"));
+        assert_eq!(text.matches("rng-seed").count(), 1);
     }
 
     #[test]

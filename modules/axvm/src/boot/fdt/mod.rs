@@ -15,7 +15,7 @@ mod write;
 pub use devices::{Interrupt, Pl011, Syscon, Uart16550, VirtioMmio};
 pub use given::given;
 pub(super) use given::given_room_bytes;
-pub use write::{Chosen, Fdt};
+pub use write::{Chosen, Fdt, random};
 
 /// The most that Linux accepts.
 pub const MAX_BYTES: u64 = 2 << 20;

@@ -10,7 +10,7 @@ use vm_fdt::{Error as WriterError, FdtWriter, FdtWriterNode};
 
 use super::MAX_CMDLINE_BYTES;
 use crate::{
-    RamRegion,
+    AxVCpuHal, RamRegion,
     boot::{FdtFault, GuestRange, ImageError, Placement},
 };
 
@@ -23,17 +23,28 @@ pub struct Chosen<'a> {
     pub initrd: Option<GuestRange>,
     /// The console's path; a tree that was given keeps its own.
     pub stdout_path: Option<&'a str>,
+    /// Random bytes that the kernel begins its own generator with.
+    pub rng_seed: Option<[u8; 32]>,
+    /// A random number by which the kernel chooses its place.
+    pub kaslr_seed: Option<u64>,
 }
 
 impl<'a> Chosen<'a> {
-    /// Makes what a placement and a command line say.
-    pub fn new(cmdline: &'a str, placement: &Placement<'_>) -> Self {
+    /// Makes what a placement and a command line say, with a seed of its own.
+    pub fn new<H: AxVCpuHal>(cmdline: &'a str, placement: &Placement<'_>, hal: &H) -> Self {
         Self {
             cmdline,
             initrd: placement.initrd.map(|initrd| initrd.range),
-            stdout_path: None,
+            rng_seed: random(hal),
+            ..Self::default()
         }
     }
+}
+
+/// Returns random bytes, if the host has any.
+pub fn random<H: AxVCpuHal, const N: usize>(hal: &H) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    hal.fill_random(&mut bytes).then_some(bytes)
 }
 
 /// A device tree that is being written.
@@ -168,6 +179,12 @@ impl Fdt {
             self.u64("linux,initrd-start", initrd.first())?;
             self.u64("linux,initrd-end", initrd.end())?;
         }
+        if let Some(seed) = &chosen.rng_seed {
+            self.bytes("rng-seed", seed)?;
+        }
+        if let Some(seed) = chosen.kaslr_seed {
+            self.u64("kaslr-seed", seed)?;
+        }
         Ok(())
     }
 }
@@ -219,6 +236,8 @@ mod tests {
                 cmdline: "console=ttyS0",
                 initrd: Some(GuestRange::new(0x8200_0000, 0x1001)),
                 stdout_path: Some("/soc/serial@10000000"),
+                rng_seed: Some([7; 32]),
+                kaslr_seed: Some(9),
             })
         })
         .unwrap();
@@ -241,6 +260,8 @@ mod tests {
             value("/chosen", "linux,initrd-end"),
             0x8200_1001u64.to_be_bytes()
         );
+        assert_eq!(value("/chosen", "rng-seed"), [7; 32]);
+        assert_eq!(value("/chosen", "kaslr-seed"), 9u64.to_be_bytes());
     }
 
     #[test]
