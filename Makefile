@@ -80,9 +80,9 @@ test-host: ## Test every crate on this machine.
 	cargo test --quiet $(HOST_FEATURES)
 
 test-qemu: ## Run the system tests of every architecture, or those of ARCH and CASE.
-	@set -e; for arch in $(TEST_ARCHES); do \
-	    $(MAKE) --no-print-directory A=app ARCH=$$arch MODE=release build; \
-	    cargo run --quiet --package system-tests -- $$arch $(CASE); done
+	@status=0; for arch in $(TEST_ARCHES); do \
+	    $(MAKE) --no-print-directory A=app ARCH=$$arch MODE=release build && \
+	    cargo run --quiet --package system-tests -- $$arch $(CASE) || status=1; done; exit $$status
 
 test-boot: ## Boot AxHive on every machine and CPU model it must run on.
 	@set -e; for arch in $(ARCHES); do $(MAKE) --no-print-directory A=app ARCH=$$arch MODE=release build; done

@@ -79,14 +79,16 @@ pub(super) fn free(start: HostPhysAddr, size_bytes: usize) {
 /// what `memset` takes. Volatile, so that no compiler makes them a `memset`.
 #[expect(unsafe_code, reason = "clears memory that was just taken")]
 pub(super) fn zero(start: usize, size_bytes: usize) {
+    type Line = [u128; LINE_WORDS];
     const LINE_WORDS: usize = 8;
-    let words = start as *mut u128;
-    for line in 0..size_bytes.div_euclid(LINE_WORDS * size_of::<u128>()) {
-        let line = words.wrapping_add(line * LINE_WORDS);
+    const LINE_BYTES: usize = size_of::<Line>();
+    let lines = start as *mut Line;
+    for line in 0..size_bytes.div_euclid(LINE_BYTES) {
+        let words = lines.wrapping_add(line).cast::<u128>();
         for word in 0..LINE_WORDS {
             // SAFETY: the callers hand in memory that they took from an allocator
             // just now: mapped, page-aligned, of this size, known to nobody else.
-            unsafe { line.wrapping_add(word).write_volatile(0) };
+            unsafe { words.wrapping_add(word).write_volatile(0) };
         }
     }
 }

@@ -61,7 +61,12 @@ pub fn in_axhive(arch: Arch) -> Result<Figures, Problem> {
 
 /// Lets make build AxHive for the VM of one guest, or run it.
 pub fn make(arch: Arch, guest: &str, goal: &str) -> Result<String, Problem> {
-    let vm = format!("VM={}", vm_file(arch, guest).display());
+    make_vm(arch, &vm_file(arch, guest), goal)
+}
+
+/// Has make do something with AxHive and the VM of a file.
+pub fn make_vm(arch: Arch, vm_file: &Path, goal: &str) -> Result<String, Problem> {
+    let vm = format!("VM={}", vm_file.display());
     let arch = format!("ARCH={}", arch.name());
     let counting = format!("QEMU_ARGS={}", COUNTING.join(" "));
     let words = [
