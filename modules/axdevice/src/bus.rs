@@ -2,11 +2,13 @@
 //! The bus: which device answers which address.
 //!
 //! Three spaces (memory-mapped, port, system register), each a list of regions
-//! sorted by start, so that an access costs a binary search. The list is
-//! complete before the first vCPU runs and never changes afterwards: no lock
-//! but the device's own is taken on an access. Regions may not overlap.
+//! sorted by start, so that an access costs a binary search, or less if it is to
+//! the device of the last one. The list is complete before the first vCPU runs
+//! and never changes afterwards: no lock but the device's own is taken on an
+//! access. Regions may not overlap.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use axvm_types::{AccessWidth, GuestPhysAddr, Port, SysRegAddr};
 
@@ -45,6 +47,7 @@ impl Region {
     }
 
     /// Returns the offset of an access of `size` bytes that lies wholly inside.
+    #[inline]
     fn offset_of(&self, address: u64, size: u64) -> Option<u64> {
         let offset = address.checked_sub(self.start)?;
         let end = address.checked_add(size.checked_sub(1)?)?;
@@ -79,10 +82,21 @@ struct Slot {
     device: SharedDevice,
 }
 
+impl Slot {
+    /// Returns the device and its offset, if an access lies wholly in the region.
+    #[inline]
+    fn answers(&self, address: u64, size: u64) -> Option<(&SharedDevice, u64)> {
+        let offset = self.region.offset_of(address, size)?;
+        Some((&self.device, offset))
+    }
+}
+
 /// One address space of the bus.
 #[derive(Default)]
 struct Space {
     slots: Vec<Slot>,
+    /// The slot that answered last, where the next access is looked for first.
+    last: AtomicUsize,
 }
 
 impl Space {
@@ -106,11 +120,21 @@ impl Space {
         Ok(())
     }
 
+    #[inline]
     fn find(&self, address: u64, width: AccessWidth) -> Option<(&SharedDevice, u64)> {
+        let size = 1_u64.wrapping_shl(width as u32);
+        let last = self.slots.get(self.last.load(Ordering::Relaxed));
+        last.and_then(|slot| slot.answers(address, size))
+            .or_else(|| self.search(address, size))
+    }
+
+    #[inline(never)]
+    fn search(&self, address: u64, size: u64) -> Option<(&SharedDevice, u64)> {
         let after = self.slots.partition_point(|s| s.region.start <= address);
-        let slot = self.slots.get(after.checked_sub(1)?)?;
-        let offset = slot.region.offset_of(address, width.size() as u64)?;
-        Some((&slot.device, offset))
+        let at = after.checked_sub(1)?;
+        let found = self.slots.get(at)?.answers(address, size)?;
+        self.last.store(at, Ordering::Relaxed);
+        Some(found)
     }
 
     fn read(&self, address: u64, width: AccessWidth) -> Result<u64, AccessFault> {
