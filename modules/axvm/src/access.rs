@@ -25,9 +25,9 @@ struct Extension {
 /// Does what a device access asks for, and gives the guest its value or fault;
 /// any other exit comes back.
 ///
-/// Inlined, so that an architecture that calls it with an exit it has just made
-/// never has that exit in memory. It traces the exit itself, as it does not leave.
-#[inline]
+/// An architecture that calls it traces the exit itself, as it does not leave.
+// Always inlined, so that an exit that was just made for it is never in memory.
+#[inline(always)]
 pub fn finish<V: AxArchVCpu>(vcpu: &mut V, exit: Exit) -> Option<Exit> {
     match exit {
         Exit::MmioRead {
@@ -104,12 +104,7 @@ fn extend(raw: u64, extension: Extension) -> u64 {
 /// Returns the number of bits above the value of a width.
 #[inline]
 fn bits_above(width: AccessWidth) -> u32 {
-    match width {
-        AccessWidth::Byte => 56,
-        AccessWidth::Word => 48,
-        AccessWidth::Dword => 32,
-        AccessWidth::Qword => 0,
-    }
+    64_u32.wrapping_sub(8_u32.wrapping_shl(width as u32))
 }
 
 /// Keeps the low bytes of a value.

@@ -95,8 +95,8 @@ impl<H: AxVCpuHal> VCpuControl<H> {
     pub fn request(&self, request: Request) {
         self.requests.fetch_or(request as u32, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        match self.in_guest_on.load(Ordering::SeqCst) {
-            OUTSIDE if self.waits.load(Ordering::SeqCst) => self.event.wake(),
+        match self.in_guest_on.load(Ordering::Relaxed) {
+            OUTSIDE if self.waits.load(Ordering::Relaxed) => self.event.wake(),
             OUTSIDE => {}
             cpu => self.hal.kick_pcpu(PCpuId(cpu)),
         }
@@ -134,9 +134,9 @@ impl<H: AxVCpuHal> VCpuControl<H> {
     ///
     /// Interrupts are closed; [`Self::leave_guest`] follows in any case.
     pub fn enter_guest(&self, cpu: PCpuId) -> bool {
-        self.in_guest_on.store(cpu.0, Ordering::SeqCst);
+        self.in_guest_on.store(cpu.0, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        !self.has_request()
+        self.requests.load(Ordering::Relaxed) == 0
     }
 
     /// Publishes that the vCPU is out of its guest.

@@ -254,6 +254,7 @@ impl ExitKind {
 
 impl AxVCpuExitReason {
     /// Returns the counter row that this exit belongs to.
+    #[inline]
     pub fn kind(&self) -> ExitKind {
         match self {
             Self::Hypercall { .. } => ExitKind::Hypercall,
@@ -271,6 +272,7 @@ impl AxVCpuExitReason {
     }
 
     /// Returns what the trace remembers of this exit.
+    #[inline]
     pub fn trace(&self, pc: u64) -> TraceEntry {
         TraceEntry {
             kind: self.kind(),
@@ -280,6 +282,7 @@ impl AxVCpuExitReason {
     }
 
     /// Returns the one value that tells most about this exit.
+    #[inline]
     fn detail(&self) -> u64 {
         match *self {
             Self::Hypercall { nr, .. } => nr,
