@@ -4,28 +4,30 @@
 //! Same functions as `entry`, so that what is above compiles and is tested on
 //! any machine.
 
-use crate::frame::{FloatRegisters, TrapFrame};
+use axvm::AxVMHal;
+
+use crate::{
+    fast::{self, Left},
+    frame::FloatRegisters,
+    vcpu::Aarch64VCpu,
+};
 
 /// The host has no vectors.
 pub(crate) fn remember_host_vectors() {}
 
-/// The host has no vectors.
-pub(crate) fn host_vectors() -> u64 {
-    0
-}
-
-/// Guests have no vectors.
-pub(crate) fn vectors() -> u64 {
-    0
-}
-
-/// Leaves the guest at once, as by an interrupt.
+/// Leaves the guest at once: by an interrupt, or else as the registers say.
 ///
 /// # Safety
 ///
-/// None is needed here; the real one has duties.
-pub(crate) unsafe fn enter(_frame: &mut TrapFrame) -> u64 {
-    1
+/// `vcpu` is valid, and nobody else uses it; the real one has more duties.
+pub(crate) unsafe fn enter<H: AxVMHal>(vcpu: *mut Aarch64VCpu<H>) -> Left {
+    // SAFETY: the caller's promise.
+    let vcpu = unsafe { &mut *vcpu };
+    match (fast::finish_interrupt(vcpu), fast::answer(vcpu)) {
+        (Left::NOTHING, Left::NOTHING) => Left::ENTRY,
+        (Left::NOTHING, _) => fast::finish(vcpu),
+        (left, _) => left,
+    }
 }
 
 /// There are no floating-point registers to store.

@@ -107,6 +107,7 @@ pub(crate) fn is_call(esr: u64) -> bool {
 }
 
 /// Reads the syndrome of a synchronous exit.
+#[inline(always)]
 pub(crate) fn decode(esr: u64, far: u64, hpfar: u64) -> Trap {
     let syndrome = Syndrome::new(esr);
     let iss = syndrome.read(ESR::ISS);
@@ -125,11 +126,13 @@ pub(crate) fn decode(esr: u64, far: u64, hpfar: u64) -> Trap {
     }
 }
 
+#[inline]
 fn fault_address(far: u64, hpfar: u64) -> GuestPhysAddr {
     let page = LocalRegisterCopy::<u64, HPFAR::Register>::new(hpfar).read(HPFAR::FIPA) << 12;
     GuestPhysAddr::from_usize((page | far & 0xfff) as usize)
 }
 
+#[inline]
 fn decode_sys_reg(iss: u64) -> SysRegAccess {
     let iss = LocalRegisterCopy::<u64, SYSREG_ISS::Register>::new(iss);
     let read = |field: Field<u64, SYSREG_ISS::Register>| iss.read(field) as u16;
@@ -146,6 +149,7 @@ fn decode_sys_reg(iss: u64) -> SysRegAccess {
     }
 }
 
+#[inline]
 fn decode_data_abort(iss: u64, address: GuestPhysAddr) -> DataAbort {
     let abort = Abort::new(iss);
     DataAbort {
@@ -155,6 +159,7 @@ fn decode_data_abort(iss: u64, address: GuestPhysAddr) -> DataAbort {
     }
 }
 
+#[inline]
 fn abort_detail(abort: Abort) -> AbortDetail {
     let fault = abort.read(ABORT::FSC) >> 2;
     let is_stage_2 = matches!(

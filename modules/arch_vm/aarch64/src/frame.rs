@@ -9,12 +9,14 @@
 use core::mem::offset_of;
 
 /// A guest's general registers, program counter and state.
-#[repr(C)]
+#[repr(C, align(16))]
 #[derive(Clone, Debug, Default)]
 pub struct TrapFrame {
     pub(crate) x: [u64; 31],
     pub(crate) pc: u64,
     pub(crate) pstate: u64,
+    /// The host's stack pointer while the guest runs.
+    host_sp: u64,
 }
 
 const _: () = assert!(offset_of!(TrapFrame, x) == 0);
@@ -22,6 +24,19 @@ const _: () = assert!(offset_of!(TrapFrame, pc) == 248);
 const _: () = assert!(offset_of!(TrapFrame, pstate) == 256);
 
 impl TrapFrame {
+    /// Where the program counter is, and the state behind it.
+    #[cfg_attr(
+        not(target_os = "none"),
+        allow(dead_code, reason = "only the world switch uses it")
+    )]
+    pub(crate) const PC: usize = offset_of!(TrapFrame, pc);
+    /// Where the host's stack pointer is.
+    #[cfg_attr(
+        not(target_os = "none"),
+        allow(dead_code, reason = "only the world switch uses it")
+    )]
+    pub(crate) const HOST_SP: usize = offset_of!(TrapFrame, host_sp);
+
     /// Reads a general register; 31 is zero.
     pub(crate) fn get(&self, reg: usize) -> u64 {
         self.x.get(reg).copied().unwrap_or(0)

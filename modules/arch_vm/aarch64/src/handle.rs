@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! What is done about each exit.
 //!
-//! Called by `vcpu`'s loop with interrupts closed. Firmware calls, system
-//! registers and the interrupt controller end here; devices, power and waiting
-//! leave the architecture.
+//! Called with interrupts closed, by `fast` before and by `vcpu`'s loop after the
+//! world is switched. Firmware calls, system registers, the interrupt controller
+//! and devices end here; power and waiting leave the architecture.
 //!
 //! Spec: Arm Architecture Reference Manual, ESR_EL2; Arm PSCI.
 
 use axdevice::GuestMemory;
 use axvm::{
     AccessWidth, AxVCpuExitReason as Exit, AxVMHal, CpuUpStatus, ExitKind, GuestPhysAddr,
-    MappingFlags,
+    MappingFlags, access,
 };
 use tock_registers::{
     LocalRegisterCopy,
@@ -19,9 +19,10 @@ use tock_registers::{
 
 use crate::{
     exit::{self, AbortDetail, DataAbort, Exception, RegisterAccess, SysRegAccess, Trap},
+    fast::Left,
     insn::{self, WriteBack},
     interrupts::Cause,
-    irqchip::Frame,
+    irqchip::{Frame, Sgi},
     machine::Siblings,
     psci::{self, Action},
     regs::{ESR_EL2, FAR_EL2, HPFAR_EL2, PAR, SP_EL0, SP_EL1, SPSR, translate_read},
@@ -38,26 +39,22 @@ pub(crate) enum Step {
     Leave(Exit),
 }
 
-const SYNCHRONOUS: u64 = 0;
-const IRQ: u64 = 1;
 /// Where unhandled exits that are no syndrome begin.
 const NO_SYNDROME: u64 = 1 << 32;
 
 impl<H: AxVMHal> Aarch64VCpu<H> {
-    /// Handles an exit of a kind that `entry` returns.
-    pub(crate) fn handle(&mut self, kind: u64) -> Step {
-        match kind {
-            SYNCHRONOUS => match ESR_EL2.get() {
-                esr if exit::is_call(esr) => self.call(),
-                esr => self.handle_trap(esr),
-            },
-            IRQ => match self.interrupts.on_host_interrupt(&self.machine.gic) {
+    /// Handles what the world switch left of an exit.
+    pub(crate) fn handle(&mut self, left: Left) -> Step {
+        match left {
+            Left::NOTHING | Left::ENTRY => Step::Resume,
+            Left::TRAP => self.handle_trap(ESR_EL2.get()),
+            Left::INTERRUPT => match self.interrupts.on_host_interrupt(&self.machine.gic) {
                 Cause::Guest => self.count(ExitKind::Timer),
                 Cause::Host(vector) => Step::Leave(Exit::ExternalInterrupt {
                     vector: vector.into(),
                 }),
             },
-            other => Step::Leave(Exit::Unhandled {
+            Left(other) => Step::Leave(Exit::Unhandled {
                 code: NO_SYNDROME | other,
                 detail: ESR_EL2.get(),
             }),
@@ -69,42 +66,68 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         Step::Resume
     }
 
-    #[inline(never)]
-    fn handle_trap(&mut self, esr: u64) -> Step {
+    /// Reads what the last synchronous exit was about.
+    #[inline(always)]
+    fn decode(&mut self, esr: u64) -> Trap {
         let far = FAR_EL2.get();
         self.access_far = far;
-        match exit::decode(esr, far, HPFAR_EL2.get()) {
+        exit::decode(esr, far, HPFAR_EL2.get())
+    }
+
+    /// Finishes what ends here, and tells whether it did; otherwise nothing has
+    /// happened yet.
+    #[inline]
+    pub(crate) fn finish_trap(&mut self, esr: u64) -> bool {
+        match self.decode(esr) {
+            Trap::Hvc => return self.answer(),
+            Trap::Smc => {
+                let is_answered = self.answer();
+                if is_answered {
+                    self.frame.skip();
+                }
+                return is_answered;
+            }
+            Trap::SysReg(access) => self.system_register(access),
+            Trap::Data(abort) => return self.finish_abort(abort),
+            Trap::WaitForEvent => self.frame.skip(),
+            Trap::FloatingPoint => self.load_float(),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Does what a trap asks for that [`Self::finish_trap`] did not finish.
+    fn handle_trap(&mut self, esr: u64) -> Step {
+        let trap = self.decode(esr);
+        match trap {
             Trap::Hvc => self.call(),
             Trap::Smc => {
                 self.frame.skip();
                 self.call()
             }
-            Trap::Data(abort) => self.data_abort(abort),
-            Trap::SysReg(access) => self.system_register(access),
+            Trap::Data(abort) if abort.detail == AbortDetail::Instruction => {
+                self.begin_transfer(abort)
+            }
+            Trap::Data(_) => self.refuse(),
             Trap::WaitForInterrupt => {
                 self.frame.skip();
                 self.wait()
             }
-            Trap::WaitForEvent => {
-                self.frame.skip();
-                Step::Resume
-            }
-            Trap::FloatingPoint => {
-                self.load_float();
-                Step::Resume
-            }
             Trap::Fetch(addr) => self.fetch_abort(addr),
-            Trap::Undefined => self.undefined(),
-            Trap::Unknown => Step::Leave(Exit::Unhandled {
+            Trap::Undefined => {
+                self.undefined();
+                Step::Resume
+            }
+            _ => Step::Leave(Exit::Unhandled {
                 code: esr,
-                detail: far,
+                detail: self.access_far,
             }),
         }
     }
 
-    fn undefined(&mut self) -> Step {
+    fn undefined(&mut self) {
         self.throw(Exception::Undefined, 0);
-        self.count(ExitKind::Other)
+        self.control.stats().count(ExitKind::Other);
     }
 
     /// Waits, unless there is something to wake up for.
@@ -124,7 +147,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         })
     }
 
-    fn system_register(&mut self, access: SysRegAccess) -> Step {
+    fn system_register(&mut self, access: SysRegAccess) {
         let SysRegAccess { id, rt, is_read } = access;
         match (sysreg::classify(id), is_read) {
             (SysReg::Fixed(value), true) => self.frame.set(rt, value),
@@ -136,32 +159,61 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             }
         }
         self.frame.skip();
-        self.count(ExitKind::SysReg)
+        self.control.stats().count(ExitKind::SysReg);
     }
 
     fn send_sgi(&mut self, rt: usize) {
-        let (id, value) = (self.id, self.frame.get(rt));
-        let gic = &self.machine.gic;
-        self.interrupts.is_stale |= gic.change_as(id, |state| state.write_sgi(id, value));
+        let id = self.id;
+        let (others, is_own) = Sgi::new(id, self.frame.get(rt)).without(id);
+        if others.targets != 0 {
+            self.send_to_others(others);
+        }
+        if is_own {
+            self.interrupts
+                .raise_own_sgi(&self.machine.gic, others.intid);
+        }
     }
 
-    /// Answers a firmware call.
-    fn call(&mut self) -> Step {
+    // Not inlined, as `fast` would pay for its registers.
+    #[inline(never)]
+    fn send_to_others(&mut self, sgi: Sgi) {
+        let id = self.id;
+        let gic = &self.machine.gic;
+        self.interrupts.is_stale |= gic.change_as(id, |state| state.send_sgis(id, sgi));
+    }
+
+    /// Returns what follows of the firmware call that the registers say.
+    fn action(&self) -> Action {
         let registers = [0, 1, 2, 3].map(|reg| self.frame.get(reg));
         let siblings = Siblings {
             machine: &self.machine,
             own: self.id,
         };
-        match psci::answer(registers, &siblings) {
-            Action::Answer(value) => {
-                self.frame.set(0, value);
-                self.count(ExitKind::Firmware)
-            }
+        psci::answer(registers, &siblings)
+    }
+
+    /// Answers a firmware call, if an answer is all that follows of it.
+    fn answer(&mut self) -> bool {
+        match self.action() {
+            Action::Answer(value) => self.frame.set(0, value),
             Action::AnswerFour(values) => {
                 for (reg, value) in values.into_iter().enumerate() {
                     self.frame.set(reg, value);
                 }
-                self.count(ExitKind::Firmware)
+            }
+            _ => return false,
+        }
+        self.control.stats().count(ExitKind::Firmware);
+        true
+    }
+
+    /// Does what a firmware call asks for that has more than an answer.
+    fn call(&mut self) -> Step {
+        match self.action() {
+            // Only now: the other vCPUs have changed meanwhile.
+            Action::Answer(_) | Action::AnswerFour(_) => {
+                self.answer();
+                Step::Resume
             }
             Action::CpuOn {
                 affinity,
@@ -198,20 +250,18 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         step
     }
 
-    fn data_abort(&mut self, abort: DataAbort) -> Step {
+    /// Handles a data abort that its syndrome describes, if this is one.
+    fn finish_abort(&mut self, abort: DataAbort) -> bool {
         self.access_pc = self.frame.pc;
         match abort.detail {
             AbortDetail::Register(register) => {
                 self.frame.skip();
-                self.access(abort.address, abort.is_write, register)
+                self.access(abort.address, abort.is_write, register);
             }
-            AbortDetail::CacheMaintenance => {
-                self.frame.skip();
-                Step::Resume
-            }
-            AbortDetail::Instruction => self.begin_transfer(abort),
-            AbortDetail::Refused => self.refuse(),
+            AbortDetail::CacheMaintenance => self.frame.skip(),
+            AbortDetail::Instruction | AbortDetail::Refused => return false,
         }
+        true
     }
 
     fn refuse(&mut self) -> Step {
@@ -220,7 +270,8 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
     }
 
     /// Accesses one register of the machine.
-    fn access(&mut self, addr: GuestPhysAddr, is_write: bool, register: RegisterAccess) -> Step {
+    #[inline]
+    fn access(&mut self, addr: GuestPhysAddr, is_write: bool, register: RegisterAccess) {
         if let Some(at) = self.machine.gic.frame_at(addr) {
             return match is_write {
                 true => self.write_gic(at, register),
@@ -233,39 +284,46 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             reg_width,
             is_signed,
         } = register;
-        Step::Leave(match is_write {
-            true => Exit::MmioWrite {
-                addr,
-                width,
-                data: self.get_gpr(reg) & width_mask(width),
-            },
-            false => Exit::MmioRead {
-                addr,
-                width,
-                reg,
-                reg_width,
-                signed_ext: is_signed,
-            },
-        })
+        if is_write {
+            let data = self.get_gpr(reg) & width_mask(width);
+            return self.access_device(Exit::MmioWrite { addr, width, data });
+        }
+        self.access_device(Exit::MmioRead {
+            addr,
+            width,
+            reg,
+            reg_width,
+            signed_ext: is_signed,
+        });
     }
 
-    fn read_gic(&mut self, at: (Frame, u64), register: RegisterAccess) -> Step {
+    /// Accesses a device.
+    // Always inlined, as what it calls: the exit is never in memory.
+    #[inline(always)]
+    fn access_device(&mut self, exit: Exit) {
+        // A device that interrupts this vCPU need not send an interrupt for it.
+        self.step_out();
+        self.control.stats().trace(exit.trace(self.access_pc));
+        access::finish(self, exit);
+    }
+
+    fn read_gic(&mut self, at: (Frame, u64), register: RegisterAccess) {
         self.give_up_lists();
         let (id, width) = (self.id, register.width);
         let mut value = 0;
         let gic = &self.machine.gic;
         self.interrupts.is_stale |= gic.change_as(id, |state| value = state.read(id, at, width));
         self.frame.set(register.reg, value & width_mask(width));
-        self.count(ExitKind::Mmio)
+        self.control.stats().count(ExitKind::Mmio);
     }
 
-    fn write_gic(&mut self, at: (Frame, u64), register: RegisterAccess) -> Step {
+    fn write_gic(&mut self, at: (Frame, u64), register: RegisterAccess) {
         self.give_up_lists();
         let value = self.get_gpr(register.reg) & width_mask(register.width);
         let (id, data) = (self.id, (register.width, value));
         let gic = &self.machine.gic;
         self.interrupts.is_stale |= gic.change_as(id, |state| state.write(id, at, data));
-        self.count(ExitKind::Mmio)
+        self.control.stats().count(ExitKind::Mmio);
     }
 
     /// Looks at the instruction of an access that the syndrome does not describe.
@@ -301,14 +359,13 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         Some(u32::from_le_bytes(bytes))
     }
 
-    /// Does the next access of a transfer, or ends it.
+    /// Does the accesses of a transfer, until one is refused or all are done.
     #[cold]
-    pub(crate) fn next_element(&mut self) -> Step {
+    pub(crate) fn finish_transfer(&mut self) {
         while let Some(transfer) = &mut self.transfer {
             let access = transfer.access;
             let Some(element) = access.element(transfer.next) else {
-                self.end_transfer();
-                break;
+                return self.end_transfer();
             };
             transfer.next = transfer.next.saturating_add(1);
             let start = transfer.address.as_usize();
@@ -320,11 +377,8 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
                 is_signed: access.is_signed,
             };
             let address = GuestPhysAddr::from_usize(address);
-            if let Step::Leave(exit) = self.access(address, access.is_store, register) {
-                return Step::Leave(exit);
-            }
+            self.access(address, access.is_store, register);
         }
-        Step::Resume
     }
 
     fn end_transfer(&mut self) {

@@ -4,7 +4,9 @@
 //! Guests that see a GICv3 get theirs by list registers, so that they take and
 //! end interrupts without an exit; the two timers' are linked to the hardware's,
 //! which the host's GIC then does not end (it ends interrupts in two steps, and
-//! this part takes only the first). Guests that see a GICv2 have their CPU
+//! this part takes only the first). What a list register held once is made pending
+//! there again without a look at the controller's state, which holds it as listed
+//! until somebody takes all of them back. Guests that see a GICv2 have their CPU
 //! interface emulated, and HCR_EL2.VI is its line; a timer that fired is masked
 //! until its interrupt has been served. All calls come with interrupts closed or
 //! from `bind` and `unbind`.
@@ -18,7 +20,10 @@ use tock_registers::{
 };
 
 use crate::{
-    irqchip::{Filled, Gic, PHYSICAL_TIMER, State, VIRTUAL_TIMER, Version, fill, fold},
+    irqchip::{
+        Again, Filled, Gic, PHYSICAL_TIMER, State, VIRTUAL_TIMER, Version, again, fill, fill_one,
+        fold, is_of,
+    },
     regs::{
         ActivePriorities, CNTP_CTL_EL02, CNTV_CTL_EL02, HCR, HCR_EL2, ICC_DIR_EL1, ICC_EOIR1_EL1,
         ICC_HPPIR1_EL1, ICC_IAR1_EL1, ICC_SGI1R_EL1, ICH_HCR, ICH_HCR_EL2, ICH_VMCR, ICH_VMCR_EL2,
@@ -53,6 +58,8 @@ pub(crate) struct Interrupts {
     /// List registers of this CPU, and how many may hold something.
     lists: usize,
     used: usize,
+    /// What was written to those last.
+    given: [u64; LIST_REGISTERS_MAX],
     pre_bits: u64,
     vmcr: u64,
     priorities: ActivePriorities,
@@ -146,6 +153,7 @@ impl Interrupts {
         for (index, list) in lists.iter().enumerate().take(self.used.max(before)) {
             write_list_register(index, *list);
         }
+        self.given = lists;
         ICH_HCR_EL2.write(match filled {
             Filled::All => ICH_HCR::EN::SET,
             Filled::Overflow => ICH_HCR::EN::SET + ICH_HCR::UIE::SET,
@@ -201,14 +209,64 @@ impl Interrupts {
             return;
         }
         ICC_EOIR1_EL1.set(acknowledged);
-        if TIMERS.contains(&intid) {
+        if !TIMERS.contains(&intid) {
+            return give_back(intid);
+        }
+        let id = self.id;
+        if !self.is_again(intid) {
             // What the guest ended before may still be listed, and is no news.
             self.take_back(gic);
-            gic.look(|state| state.link(self.id, intid));
-            self.is_stale = true;
-        } else {
-            give_back(intid);
+            self.is_stale |= !self.list(gic, intid, |state| state.link(id, intid));
         }
+    }
+
+    /// Makes an SGI pending that this vCPU sends itself.
+    pub(crate) fn raise_own_sgi<H: AxVCpuHal>(&mut self, gic: &Gic<H>, intid: u32) {
+        let id = self.id;
+        if !self.is_again(intid) {
+            self.is_stale |= !self.list(gic, intid, |state| state.send_sgi(id, id, intid));
+        }
+    }
+
+    /// Makes an interrupt pending in the list register that it has, if it has one.
+    fn is_again(&mut self, intid: u32) -> bool {
+        let mut given = self.given.iter().take(self.used);
+        let Some(index) = given.position(|list| is_of(*list, intid)) else {
+            return false;
+        };
+        let given = self.given.get(index).copied().unwrap_or(0);
+        match again(given, read_list_register(index)) {
+            Again::Pending => true,
+            Again::Write(list) => {
+                write_list_register(index, list);
+                true
+            }
+            Again::Elsewhere => false,
+        }
+    }
+
+    /// Changes the state of one interrupt, and gives it the next list register if
+    /// there is one and the guest can take it; otherwise all must be looked at.
+    #[cold]
+    fn list<H: AxVCpuHal>(
+        &mut self,
+        gic: &Gic<H>,
+        intid: u32,
+        change: impl FnOnce(&mut State),
+    ) -> bool {
+        let has_room = self.used < self.lists;
+        let mut list = None;
+        gic.change_as(self.id, |state| {
+            change(state);
+            list = has_room.then(|| fill_one(state, self.id, intid)).flatten();
+        });
+        let (Some(list), Some(given)) = (list, self.given.get_mut(self.used)) else {
+            return false;
+        };
+        write_list_register(self.used, list);
+        *given = list;
+        self.used = self.used.saturating_add(1);
+        true
     }
 
     /// Masks the timers that fired, and raises their lines.

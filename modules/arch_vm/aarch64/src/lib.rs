@@ -6,7 +6,7 @@
 //! axvm. The guest is never trusted: nothing that it does may panic.
 //!
 //! Read in this order: `vm` (the machine), `vcpu` (a CPU's life), `entry` (the
-//! world switch), `handle` (what comes out), `psci` (what it may call),
+//! world switch), `fast` and `handle` (what comes out), `psci` (what it may call),
 //! `irqchip` and `interrupts` (what goes in).
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(
@@ -28,6 +28,7 @@ extern crate alloc;
 )]
 mod entry;
 mod exit;
+mod fast;
 mod fdt;
 mod frame;
 mod handle;
@@ -40,6 +41,8 @@ mod psci;
 mod regs;
 mod stage2;
 mod sysreg;
+#[cfg(test)]
+mod testing;
 mod timer;
 mod vcpu;
 mod vm;

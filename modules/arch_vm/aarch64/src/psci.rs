@@ -103,12 +103,13 @@ const fn call(
     }
 }
 
+const PSCI_VERSION: u32 = 0x8400_0000;
 const PSCI_FEATURES: u32 = 0x8400_000a;
 const SMCCC_VERSION: u32 = 0x8000_0000;
 
 /// Every call that is answered.
 const CALLS: &[Call] = &[
-    call(0x8400_0000, Convention::Only32, |_, _| {
+    call(PSCI_VERSION, Convention::Only32, |_, _| {
         Action::Answer(PSCI_1_1)
     }),
     call(0x8400_0001, Convention::Both, suspend),
@@ -135,6 +136,19 @@ const CALLS: &[Call] = &[
         Action::AnswerFour(UID)
     }),
 ];
+
+/// The calls that always have the same answer, for [`constant`].
+const CONSTANTS: [(u32, u64); 2] = [(PSCI_VERSION, PSCI_1_1), (SMCCC_VERSION, SMCCC_1_1)];
+
+/// Returns what a call always answers, if it is such a call; [`answer`] says the
+/// same, but takes its time.
+#[inline]
+pub(crate) fn constant(function: u64) -> Option<u64> {
+    CONSTANTS
+        .iter()
+        .find(|(constant, _)| *constant == function as u32)
+        .map(|(_, answer)| *answer)
+}
 
 /// Decides what follows of a call with these x0 to x3.
 pub(crate) fn answer(registers: [u64; 4], cpus: &dyn Cpus) -> Action {
@@ -267,6 +281,15 @@ mod tests {
         assert_eq!(ask(0x8000_0000, [0; 3]), Action::Answer(0x1_0001));
         // VERSION has no 64-bit form.
         assert_eq!(ask(0xc400_0000, [0; 3]), Action::Answer(NOT_SUPPORTED));
+    }
+
+    #[test]
+    fn what_is_always_the_same_is_what_the_table_says() {
+        for (function, value) in CONSTANTS {
+            assert_eq!(constant(function.into()), Some(value));
+            assert_eq!(ask(function.into(), [7; 3]), Action::Answer(value));
+        }
+        assert_eq!(constant(0x8400_0001), None);
     }
 
     #[test]

@@ -36,14 +36,25 @@ pub(crate) enum SysReg {
 /// OSLSR_EL1: the lock is implemented and open.
 const OS_LOCK_OPEN: u64 = 1 << 3;
 
+/// ICC_SGI1R_EL1, which guests write all the time.
+const SEND_SGI: SysRegId = SysRegId::new(3, 0, 12, 11, 5);
+
 /// Says what a trapped register is.
+#[inline]
 pub(crate) fn classify(id: SysRegId) -> SysReg {
+    match id {
+        SEND_SGI => SysReg::SendSgi,
+        other => classify_rare(other),
+    }
+}
+
+fn classify_rare(id: SysRegId) -> SysReg {
     match (id.op0(), id.op1(), id.crn(), id.crm(), id.op2()) {
         (3, 0, 0, 1..=7, _) => SysReg::Id(id),
         // ACTLR_EL1.
         (3, 0, 1, 0, 1) => SysReg::Fixed(0),
-        // ICC_SGI1R_EL1, ICC_ASGI1R_EL1, ICC_SGI0R_EL1.
-        (3, 0, 12, 11, 5..=7) => SysReg::SendSgi,
+        // ICC_ASGI1R_EL1, ICC_SGI0R_EL1.
+        (3, 0, 12, 11, 6 | 7) => SysReg::SendSgi,
         // Performance counters: none are there.
         (3, 3, 9, 12..=14, _) | (3, 3, 14, 8..=15, _) | (3, 0, 9, 14, 1 | 2 | 6) => {
             SysReg::Fixed(0)

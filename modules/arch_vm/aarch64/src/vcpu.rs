@@ -12,6 +12,7 @@
 //! Programmers' Model"; Arm PSCI, "CPU_ON"; Linux, "Booting AArch64 Linux".
 
 use alloc::sync::Arc;
+use core::mem::offset_of;
 
 use axdevice::AxVmDevices;
 use axvm::{
@@ -34,8 +35,8 @@ use crate::{
         CNTFRQ_EL0, CNTP_CTL_EL02, CNTP_CVAL_EL02, CNTPCT_EL0, CNTV_CTL_EL02, CNTV_CVAL_EL02,
         CNTVOFF_EL2, CPTR, CPTR_EL2, ELR_EL12, ESR_EL12, FAR_EL12, GuestSystemRegisters, HCR,
         HCR_EL2, ID_AA64MMFR1_EL1, MIDR_EL1, MMFR1, MPIDR, PointerKeys, SCTLR_EL12, SPSR,
-        SPSR_EL12, VBAR_EL2, VBAR_EL12, VMPIDR, VPIDR, VTCR, VTCR_EL2, VTTBR, VTTBR_EL2,
-        flush_all_guests, flush_vmid, invalidate_instructions, synchronize,
+        SPSR_EL12, VBAR_EL12, VMPIDR, VPIDR, VTCR, VTCR_EL2, VTTBR, VTTBR_EL2, flush_all_guests,
+        flush_vmid, invalidate_instructions, synchronize,
     },
     timer::{self, Now, Timer},
 };
@@ -62,13 +63,14 @@ pub(crate) struct Transfer {
     pub(crate) address: GuestPhysAddr,
 }
 
-/// One vCPU.
+/// One vCPU; `entry` finds its frame at its start.
+#[repr(C)]
 pub struct Aarch64VCpu<H: AxVMHal> {
+    pub(crate) frame: TrapFrame,
     pub(crate) machine: Arc<Machine<H>>,
     devices: Arc<AxVmDevices>,
     pub(crate) control: Arc<VCpuControl<H>>,
     pub(crate) id: VCpuId,
-    pub(crate) frame: TrapFrame,
     registers: GuestSystemRegisters,
     keys: PointerKeys,
     float: FloatRegisters,
@@ -84,6 +86,8 @@ pub struct Aarch64VCpu<H: AxVMHal> {
     pub(crate) access_far: u64,
     /// What the guest takes before it goes on, and the address it is about.
     exception: Option<(Exception, u64)>,
+    /// It does not count as in its guest, though it left it only for a device.
+    is_outside: bool,
     deadline_ns: Option<u64>,
     bound: Option<Bound>,
     came_from: Option<usize>,
@@ -198,46 +202,72 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         self.deadline_ns = timer::earlier(deadlines[0], deadlines[1]);
     }
 
-    /// Makes this CPU the guest's, but for its general registers.
+    /// Tells whether the guest takes an exception before it goes on.
+    pub(crate) fn has_exception(&self) -> bool {
+        self.exception.is_some()
+    }
+
+    /// Lets the guest's timers run.
     fn open_guest(&self) {
-        VBAR_EL2.set(entry::vectors());
         CNTV_CTL_EL02.set(self.timer_controls[0]);
         CNTP_CTL_EL02.set(self.timer_controls[1]);
     }
 
-    /// Makes this CPU the host's again.
+    /// Keeps the guest's timers from interrupting the host.
     fn close_guest(&mut self) {
         self.timer_controls = [CNTV_CTL_EL02.get(), CNTP_CTL_EL02.get()];
         CNTV_CTL_EL02.set(0);
         CNTP_CTL_EL02.set(0);
-        VBAR_EL2.set(entry::host_vectors());
         synchronize();
+    }
+
+    /// Publishes that the vCPU is not in its guest for a while.
+    pub(crate) fn step_out(&mut self) {
+        self.control.leave_guest();
+        self.is_outside = true;
+    }
+
+    /// Publishes that the vCPU is in its guest, and tells whether it may be.
+    fn step_in(&mut self, cpu: PCpuId) -> bool {
+        self.is_outside = false;
+        self.interrupts.is_stale |= self.control.take(Request::Event);
+        self.control.enter_guest(cpu)
+    }
+
+    /// Is in the guest again if it stepped out, and tells whether it may be.
+    pub(crate) fn step_back(&mut self) -> bool {
+        match self.bound {
+            Some(bound) if self.is_outside => self.step_in(bound.cpu),
+            _ => true,
+        }
+    }
+
+    /// Shows the guest what is pending.
+    pub(crate) fn show_interrupts(&mut self) {
+        if self.interrupts.is_stale {
+            self.interrupts.sync(&self.machine.gic);
+        }
     }
 
     /// Runs the guest from one exit that leaves the architecture to the next.
     fn run_guest(&mut self, cpu: PCpuId) -> AxVCpuExitReason {
-        self.interrupts.is_stale |= self.control.take(Request::Event);
-        if !self.control.enter_guest(cpu) {
-            return AxVCpuExitReason::Nothing;
-        }
+        const { assert!(offset_of!(Self, frame) == 0, "as `entry` has it") };
         loop {
-            if self.transfer.is_some()
-                && let Step::Leave(exit) = self.next_element()
-            {
-                return exit;
+            if self.transfer.is_some() {
+                self.finish_transfer();
             }
             if self.exception.is_some() {
                 self.take_exception();
             }
-            if self.interrupts.is_stale {
-                self.interrupts.sync(&self.machine.gic);
+            if !self.step_in(cpu) {
+                return AxVCpuExitReason::Nothing;
             }
+            self.show_interrupts();
             // SAFETY: `bind` and `open_guest` have loaded the guest; `run` has
             // closed interrupts.
-            let kind = unsafe { entry::enter(&mut self.frame) };
-            match self.handle(kind) {
-                Step::Resume => {}
-                Step::Leave(exit) => return exit,
+            let left = unsafe { entry::enter(self) };
+            if let Step::Leave(exit) = self.handle(left) {
+                return exit;
             }
         }
     }
@@ -333,6 +363,7 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
             access_pc: 0,
             access_far: 0,
             exception: None,
+            is_outside: false,
             deadline_ns: None,
             bound: None,
             came_from: None,
@@ -445,7 +476,7 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
     }
 
     fn dump(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
-        let TrapFrame { x, pc, pstate } = &self.frame;
+        let TrapFrame { x, pc, pstate, .. } = &self.frame;
         writeln!(out, "pc {pc:016x} pstate {pstate:x}")?;
         for (line, registers) in x.chunks(DUMPED_PER_LINE).enumerate() {
             let first = line.saturating_mul(DUMPED_PER_LINE);

@@ -53,6 +53,11 @@ impl Bank {
         self.latch | (self.line & !self.edge)
     }
 
+    /// Tells whether nothing is pending, nor active.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.latch | self.line | self.active == 0
+    }
+
     /// Returns what could be delivered; what is active waits for its end.
     pub(crate) fn deliverable(&self, groups: u32) -> u32 {
         self.pending() & self.enabled & !self.active & !self.listed & groups

@@ -32,6 +32,7 @@ pub(crate) enum Filled {
 
 /// Gives interrupts to empty list registers.
 pub(crate) fn fill(state: &mut State, cpu: usize, lists: &mut [u64]) -> Filled {
+    state.settle();
     let mut chosen = Chosen::new(lists.len());
     chosen.add_all(state.active(cpu).map(|active| Candidate {
         priority: 0,
@@ -42,6 +43,47 @@ pub(crate) fn fill(state: &mut State, cpu: usize, lists: &mut [u64]) -> Filled {
         *list = give(state, cpu, candidate.intid);
     }
     chosen.filled
+}
+
+/// Returns the list register for one interrupt, if the vCPU can take it now.
+pub(crate) fn fill_one(state: &mut State, cpu: usize, intid: u32) -> Option<u64> {
+    let enables = state.enables;
+    let (bank, bit) = state.bank_mut(cpu, intid)?;
+    let is_deliverable = bank.deliverable(bank.groups(enables)) & mask(bit) != 0;
+    is_deliverable.then(|| give(state, cpu, intid))
+}
+
+/// What comes of an interrupt that arises while it has a list register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// It is pending there already.
+    Pending,
+    /// The list register becomes this.
+    Write(u64),
+    /// It cannot be said there.
+    Elsewhere,
+}
+
+/// Makes an interrupt pending again in its list register, which was `given` and
+/// is `now`.
+pub(crate) fn again(given: u64, now: u64) -> Again {
+    let list = ListRegister::new(now);
+    match (list.is_set(LR::PENDING), list.is_set(LR::ACTIVE)) {
+        (true, _) => Again::Pending,
+        // The hardware ends what is linked once.
+        (false, true) if list.is_set(LR::HW) => Again::Elsewhere,
+        (false, true) => Again::Write(now | LR::PENDING::SET.value),
+        (false, false) => {
+            let mut fresh = ListRegister::new(given);
+            fresh.modify(LR::PENDING::SET + LR::ACTIVE::CLEAR);
+            Again::Write(fresh.get())
+        }
+    }
+}
+
+/// Tells whether a list register is of an interrupt.
+pub(crate) fn is_of(list: u64, intid: u32) -> bool {
+    ListRegister::new(list).read(LR::VINTID) == u64::from(intid)
 }
 
 /// The most urgent candidates, sorted, in bounded room.

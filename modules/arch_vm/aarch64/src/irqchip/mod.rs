@@ -23,7 +23,7 @@ use spin::Mutex;
 use tock_registers::LocalRegisterCopy;
 
 pub(crate) use distributor::Write;
-pub(crate) use lists::{Filled, fill, fold};
+pub(crate) use lists::{Again, Filled, again, fill, fill_one, fold, is_of};
 pub use state::Version;
 pub(crate) use state::{State, VCPUS_MAX};
 
@@ -36,6 +36,9 @@ pub(crate) const PHYSICAL_TIMER: u32 = 30;
 
 /// The most vCPUs that GICv2 can name.
 pub(crate) const VCPUS_MAX_V2: usize = 8;
+
+/// Clusters of vCPUs that there can be.
+const CLUSTERS: u64 = VCPUS_MAX as u64 >> 4;
 
 /// Returns the affinity of a vCPU, as MPIDR_EL1 has it: clusters of sixteen.
 pub(crate) const fn affinity_of_vcpu(vcpu: usize) -> u64 {
@@ -187,26 +190,51 @@ impl State {
         }
     }
 
-    /// Sends what vCPU `own` wrote to ICC_SGI1R_EL1.
-    pub(crate) fn write_sgi(&mut self, own: VCpuId, value: u64) {
-        let sgi = LocalRegisterCopy::<u64, SGI::Register>::new(value);
-        let intid = sgi.read(SGI::INTID) as u32;
-        let cluster = sgi.read(SGI::AFF3) << 24 | sgi.read(SGI::AFF2) << 8 | sgi.read(SGI::AFF1);
+    /// Sends an SGI of vCPU `own` to those of a set.
+    pub(crate) fn send_sgis(&mut self, own: VCpuId, sgi: Sgi) {
         for to in 0..self.privates.len() {
-            let affinity = affinity_of_vcpu(to);
-            let is_target = if sgi.is_set(SGI::IRM) {
-                to != own
-            } else {
-                let bit = sgi
-                    .read(SGI::TARGET_LIST)
-                    .wrapping_shr(affinity as u32 & 15)
-                    & 1;
-                affinity >> 8 == cluster && sgi.read(SGI::RANGE) == 0 && bit == 1
-            };
-            if is_target {
-                self.send_sgi(own, to, intid);
+            if sgi.targets.wrapping_shr(to as u32) & 1 == 1 {
+                self.send_sgi(own, to, sgi.intid);
             }
         }
+    }
+}
+
+/// A software-generated interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sgi {
+    pub(crate) intid: u32,
+    /// The vCPUs that it goes to, a bit each; there may be less.
+    pub(crate) targets: u64,
+}
+
+impl Sgi {
+    /// Reads what vCPU `own` wrote to ICC_SGI1R_EL1.
+    #[inline]
+    pub(crate) fn new(own: VCpuId, value: u64) -> Self {
+        let sgi = LocalRegisterCopy::<u64, SGI::Register>::new(value);
+        let cluster = sgi.read(SGI::AFF3) << 24 | sgi.read(SGI::AFF2) << 8 | sgi.read(SGI::AFF1);
+        let targets = if sgi.is_set(SGI::IRM) {
+            !1_u64.wrapping_shl(own as u32)
+        } else if cluster < CLUSTERS && sgi.read(SGI::RANGE) == 0 {
+            sgi.read(SGI::TARGET_LIST) << (cluster << 4)
+        } else {
+            0
+        };
+        Self {
+            intid: sgi.read(SGI::INTID) as u32,
+            targets,
+        }
+    }
+
+    /// Splits the sender off, and tells whether it is meant.
+    pub(crate) fn without(self, own: VCpuId) -> (Self, bool) {
+        let bit = 1_u64.wrapping_shl(own as u32);
+        let others = Self {
+            targets: self.targets & !bit,
+            ..self
+        };
+        (others, self.targets & bit != 0)
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) const SPI_BANKS: usize = 8;
 pub(crate) const INTIDS: u32 = 32 * (1 + SPI_BANKS as u32);
 /// What acknowledging returns when nothing is there.
 pub(crate) const SPURIOUS: u32 = 1023;
+/// The bank of private interrupts, which is always looked at.
+const PRIVATE_BANK: u32 = 1;
 /// The most vCPUs that a machine may have.
 pub(crate) const VCPUS_MAX: usize = 64;
 
@@ -66,6 +68,9 @@ pub(crate) struct State {
     pub(crate) enables: GroupEnables,
     pub(crate) privates: Vec<Private>,
     pub(crate) shared: Vec<Shared>,
+    /// The banks that may hold something for somebody, a bit each; the others
+    /// have nothing pending and nothing active, and need no look.
+    busy: u32,
     /// The vCPUs whose interrupts have changed, a bit each.
     pub(crate) attention: u64,
 }
@@ -100,6 +105,7 @@ impl State {
             enables: GroupEnables::default(),
             privates: vec![private; vcpus.min(VCPUS_MAX)],
             shared: vec![shared; SPI_BANKS],
+            busy: PRIVATE_BANK,
             attention: 0,
         }
     }
@@ -111,6 +117,7 @@ impl State {
     }
 
     pub(crate) fn bank_at_mut(&mut self, cpu: usize, index: usize) -> Option<&mut Bank> {
+        self.busy |= mask(index as u32);
         match index.checked_sub(1) {
             None => self.privates.get_mut(cpu).map(|private| &mut private.bank),
             Some(shared) => self.shared.get_mut(shared).map(|shared| &mut shared.bank),
@@ -231,27 +238,37 @@ impl State {
             .fold(0, |word, bit| word | mask(bit))
     }
 
+    /// Finds out which shared banks hold nothing, so that nobody looks at them.
+    pub(crate) fn settle(&mut self) {
+        for index in bits(self.busy & !PRIVATE_BANK) {
+            let bank = self.bank_at(0, index as usize);
+            if bank.is_none_or(Bank::is_idle) {
+                self.busy &= !mask(index);
+            }
+        }
+    }
+
     /// Visits what a vCPU could take now, in no order.
     pub(crate) fn candidates(&self, cpu: usize) -> impl Iterator<Item = Candidate> + '_ {
-        (0..=SPI_BANKS).flat_map(move |index| {
-            let deliverable = self
-                .bank_at(cpu, index)
-                .map_or(0, |bank| bank.deliverable(bank.groups(self.enables)));
-            let own = match deliverable {
-                0 => 0,
-                some => some & self.owned(cpu, index),
-            };
-            bits(own).map(move |bit| self.candidate(cpu, index, bit))
-        })
+        let enables = self.enables;
+        self.visit(cpu, move |bank| bank.deliverable(bank.groups(enables)))
     }
 
     /// Visits what is active at a vCPU and not in a list register.
     pub(crate) fn active(&self, cpu: usize) -> impl Iterator<Item = Candidate> + '_ {
-        (0..=SPI_BANKS).flat_map(move |index| {
-            let active = self
-                .bank_at(cpu, index)
-                .map_or(0, |bank| bank.active & !bank.listed);
-            let own = match active {
+        self.visit(cpu, |bank| bank.active & !bank.listed)
+    }
+
+    /// Visits those interrupts of a vCPU that `choose` picks of each bank.
+    fn visit<'a>(
+        &'a self,
+        cpu: usize,
+        choose: impl Fn(&Bank) -> u32 + 'a,
+    ) -> impl Iterator<Item = Candidate> + 'a {
+        bits(self.busy).flat_map(move |index| {
+            let index = index as usize;
+            let chosen = self.bank_at(cpu, index).map_or(0, &choose);
+            let own = match chosen {
                 0 => 0,
                 some => some & self.owned(cpu, index),
             };

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! The interrupt controller as guests program it.
 
+use alloc::vec::Vec;
+
 use axvm::AccessWidth;
 use proptest::prelude::*;
 
 use super::{
-    Filled, Frame, State, VCPUS_MAX, Version, affinity_of_vcpu, fill, fold, frame_at,
-    vcpu_of_affinity,
+    Again, Filled, Frame, Sgi, State, VCPUS_MAX, Version, affinity_of_vcpu, again, bank::mask,
+    fill, fill_one, fold, frame_at, is_of, state::SPI_BANKS, vcpu_of_affinity,
 };
 use crate::regs::LR;
 
@@ -25,6 +27,11 @@ fn write(state: &mut State, cpu: usize, frame: Frame, offset: u64, value: u64) {
 
 fn read(state: &mut State, cpu: usize, frame: Frame, offset: u64) -> u64 {
     state.read(cpu, (frame, offset), WORD)
+}
+
+/// Writes ICC_SGI1R_EL1.
+fn write_sgi(state: &mut State, cpu: usize, value: u64) {
+    state.send_sgis(cpu, Sgi::new(cpu, value));
 }
 
 /// A GICv3 as Linux sets it up: everything in group 1 and enabled.
@@ -123,11 +130,11 @@ fn a_level_that_fell_is_not_listed_again() {
 #[test]
 fn an_edge_during_the_service_is_not_lost() {
     let mut state = gicv3(2);
-    state.write_sgi(1, 5 << 24 | 1);
+    write_sgi(&mut state, 1, 5 << 24 | 1);
     assert_eq!(state.attention, 1);
     let mut lists = listed(&mut state, 0);
     lists[0] = lists[0] & !PENDING | ACTIVE;
-    state.write_sgi(1, 5 << 24 | 1);
+    write_sgi(&mut state, 1, 5 << 24 | 1);
     fold(&mut state, 0, &mut lists);
     assert_eq!(
         listed(&mut state, 0)[0] & (PENDING | ACTIVE),
@@ -147,6 +154,37 @@ fn a_linked_timer_fires_again_after_an_end_that_was_not_folded_yet() {
     fold(&mut state, 0, &mut lists);
     state.link(0, TIMER);
     assert_eq!(listed(&mut state, 0)[0] & (PENDING | HW), PENDING | HW);
+}
+
+#[test]
+fn one_interrupt_gets_a_list_register_if_the_guest_can_take_it() {
+    let mut state = gicv3(1);
+    assert_eq!(fill_one(&mut state, 0, TIMER), None);
+    state.link(0, TIMER);
+    let list = fill_one(&mut state, 0, TIMER).unwrap();
+    assert_eq!(list & (PENDING | ACTIVE | HW), PENDING | HW);
+    assert!(is_of(list, TIMER) && !is_of(list, TIMER + 1));
+    // It has one now.
+    assert_eq!(fill_one(&mut state, 0, TIMER), None);
+    write_sgi(&mut state, 0, 5 << 24 | 1);
+    write(&mut state, 0, Frame::Redistributor(0), 0x1_0180, 1 << 5);
+    assert_eq!(fill_one(&mut state, 0, 5), None);
+    write(&mut state, 0, Frame::Redistributor(0), 0x1_0100, 1 << 5);
+    assert!(fill_one(&mut state, 0, 5).is_some_and(|list| is_of(list, 5)));
+}
+
+#[test]
+fn a_list_register_is_pending_again_unless_the_hardware_ends_it() {
+    let given = PENDING | 7 << 48 | 5;
+    assert_eq!(again(given, given), Again::Pending);
+    assert_eq!(again(given, given | ACTIVE), Again::Pending);
+    let active = given & !PENDING | ACTIVE;
+    assert_eq!(again(given, active), Again::Write(given | ACTIVE));
+    assert_eq!(again(given, given & !PENDING), Again::Write(given));
+    // It was given active, and ended since.
+    assert_eq!(again(active, given & !PENDING), Again::Write(given));
+    assert_eq!(again(given | HW, active | HW), Again::Elsewhere);
+    assert_eq!(again(given | HW, HW | 5), Again::Write(given | HW));
 }
 
 #[test]
@@ -195,14 +233,14 @@ fn sgis_go_to_whom_the_register_names() {
     let mut state = gicv3(18);
     let pending = |state: &State, cpu: usize| state.privates[cpu].bank.latch & 0xffff;
     // Affinity 0.0.1.0-15, bit 1: vCPU 17.
-    state.write_sgi(0, 3 << 24 | 1 << 16 | 0b10);
+    write_sgi(&mut state, 0, 3 << 24 | 1 << 16 | 0b10);
     assert_eq!(pending(&state, 17), 1 << 3);
     // All but the sender.
-    state.write_sgi(2, 4 << 24 | 1 << 40);
+    write_sgi(&mut state, 2, 4 << 24 | 1 << 40);
     assert!((0..18).all(|cpu| (pending(&state, cpu) >> 4 & 1 == 1) == (cpu != 2)));
     let before = state.attention;
     // A range that does not exist.
-    state.write_sgi(0, 5 << 24 | 1 << 44 | 1);
+    write_sgi(&mut state, 0, 5 << 24 | 1 << 44 | 1);
     assert_eq!((pending(&state, 0) >> 5 & 1, state.attention), (0, before));
 }
 
@@ -379,7 +417,7 @@ fn apply(state: &mut State, step: &Step, lists: &mut [[u64; 4]; 3]) {
             }
         }
         Step::Line(intid, level) => state.set_line(intid, level),
-        Step::Sgi(cpu, value) => state.write_sgi(cpu, value),
+        Step::Sgi(cpu, value) => write_sgi(state, cpu, value),
         Step::Sync(cpu, guest) => {
             // The guest may have acknowledged and ended whatever was listed.
             for (i, list) in lists[cpu].iter_mut().enumerate() {
@@ -391,6 +429,19 @@ fn apply(state: &mut State, step: &Step, lists: &mut [[u64; 4]; 3]) {
             fill(state, cpu, &mut lists[cpu]);
         }
     }
+}
+
+/// Returns what a vCPU could take, by looking at every interrupt there is.
+fn takable(state: &State, cpu: usize) -> Vec<u32> {
+    let is_takable = |intid: &u32| {
+        let (index, bit) = ((intid >> 5) as usize, intid & 31);
+        let bank = state.bank_at(cpu, index).unwrap();
+        let is_own = state.owned(cpu, index) & mask(bit) != 0;
+        is_own && bank.deliverable(bank.groups(state.enables)) & mask(bit) != 0
+    };
+    (0..32 * (SPI_BANKS as u32 + 1))
+        .filter(is_takable)
+        .collect()
 }
 
 proptest! {
@@ -409,6 +460,11 @@ proptest! {
             intids.sort_unstable();
             intids.dedup();
             prop_assert_eq!(intids.len(), count);
+            for cpu in 0..3 {
+                let mut seen: Vec<u32> = state.candidates(cpu).map(|found| found.intid).collect();
+                seen.sort_unstable();
+                prop_assert_eq!(seen, takable(&state, cpu));
+            }
         }
     }
 }

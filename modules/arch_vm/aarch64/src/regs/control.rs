@@ -182,9 +182,14 @@ pub(crate) const VTCR_EL2: SysReg<{ id(3, 4, 2, 1, 2) }, VTCR::Register> = SysRe
 pub(crate) const HDFGRTR_EL2: SysReg<{ id(3, 4, 3, 1, 4) }> = SysReg::new();
 pub(crate) const HDFGWTR_EL2: SysReg<{ id(3, 4, 3, 1, 5) }> = SysReg::new();
 pub(crate) const HAFGRTR_EL2: SysReg<{ id(3, 4, 3, 1, 6) }> = SysReg::new();
+pub(crate) const ELR_EL2: SysReg<{ id(3, 4, 4, 0, 1) }> = SysReg::new();
 pub(crate) const ESR_EL2: SysReg<{ id(3, 4, 5, 2, 0) }, ESR::Register> = SysReg::new();
 pub(crate) const FAR_EL2: SysReg<{ id(3, 4, 6, 0, 0) }> = SysReg::new();
 pub(crate) const HPFAR_EL2: SysReg<{ id(3, 4, 6, 0, 4) }, HPFAR::Register> = SysReg::new();
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only the world switch uses it")
+)]
 pub(crate) const VBAR_EL2: SysReg<{ id(3, 4, 12, 0, 0) }> = SysReg::new();
 pub(crate) const CNTVOFF_EL2: SysReg<{ id(3, 4, 14, 0, 3) }> = SysReg::new();
 pub(crate) const CNTHCTL_EL2: SysReg<{ id(3, 4, 14, 1, 0) }, CNTHCTL::Register> = SysReg::new();

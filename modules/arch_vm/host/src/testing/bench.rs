@@ -20,8 +20,8 @@ use std::{
 
 use axdevice::{ConsoleOutput, GuestMemory};
 use axvm::{
-    AxVM, AxVMConfig, AxVMRef, BootConfig, CrashPolicy, GuestPhysAddr, ImageBytes, PCpuSet, Policy,
-    VCpuConfig,
+    ArchVm, AxVM, AxVMConfig, AxVMRef, BootConfig, CrashPolicy, GuestPhysAddr, ImageBytes, Machine,
+    PCpuSet, Policy, VCpuConfig, VCpuId,
 };
 
 use super::{Setup, StdHost};
@@ -51,14 +51,19 @@ impl Output {
 /// Makes a configuration with 2 MiB of RAM.
 pub fn config(name: &str, cpus: usize, program: &Program) -> AxVMConfig {
     let image = program.image().expect("the program's labels are there");
+    config_of(name, cpus, 2 << 20, ImageBytes::Shared(image.into()))
+}
+
+/// Makes a configuration of any architecture that boots a kernel and no more.
+pub fn config_of(name: &str, cpus: usize, memory_bytes: u64, kernel: ImageBytes) -> AxVMConfig {
     let pcpus = PCpuSet::ALL;
     AxVMConfig {
         name: name.into(),
         vcpus: vec![VCpuConfig { pcpus }; cpus],
-        memory_bytes: 2 << 20,
+        memory_bytes,
         intc: None,
         boot: BootConfig {
-            kernel: ImageBytes::Shared(image.into()),
+            kernel,
             initrd: None,
             dtb: None,
             cmdline: String::new(),
@@ -71,6 +76,33 @@ pub fn config(name: &str, cpus: usize, program: &Program) -> AxVMConfig {
             on_crash: CrashPolicy::Stop,
         },
     }
+}
+
+/// Builds a machine of any architecture, of two CPUs and with 16 MiB of RAM, on a
+/// host whose clock stands still.
+pub fn machine_of<A: ArchVm<Hal = StdHost>>(kernel: &'static [u8]) -> AxVMRef<A> {
+    let host = StdHost::new(Setup {
+        stopped_at_ns: Some(0),
+        ..Setup::default()
+    });
+    let config = config_of("test", 2, 16 << 20, ImageBytes::Static(kernel));
+    let vm = AxVM::new(1, &host, config, Arc::<Output>::default());
+    vm.init().expect("the machine is sound");
+    vm
+}
+
+/// Does something with a vCPU of a machine that never ran, bound to this CPU.
+pub fn with_bound_vcpu<A: ArchVm, T>(
+    vm: &AxVMRef<A>,
+    id: VCpuId,
+    act: impl FnOnce(&mut A::VCpu) -> T,
+) -> T {
+    let bind = |machine: &Machine<A>| {
+        let vcpu = machine.vcpus().get(id).expect("the machine has this vCPU");
+        vcpu.bind().expect("the vCPU was not bound");
+        vcpu.with_arch(act)
+    };
+    vm.with_machine(bind).expect("the machine is there")
 }
 
 /// A host and the consoles of its VMs.

@@ -15,7 +15,7 @@ mod memory;
 mod thread;
 
 pub use alarm::StdAlarm;
-pub use bench::{Bench, Output, config, watchdog};
+pub use bench::{Bench, Output, config, config_of, machine_of, watchdog, with_bound_vcpu};
 pub use books::{Books, Resource};
 pub use event::StdEvent;
 pub use host::{Setup, StdHost};
