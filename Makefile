@@ -17,6 +17,8 @@ LOG ?= warn
 ONIDLE ?= shell
 # release or debug.
 MODE ?= release
+# What stands for the machine: qemu, or bochs for an x86_64 with VMX (output only).
+EMULATOR ?= qemu
 # More arguments for QEMU, e.g. QEMU_ARGS="-cpu neoverse-n1".
 QEMU_ARGS ?=
 # One system test to run, of those in tests/qemu.
@@ -60,7 +62,7 @@ endif
 run: build justrun ## Build A for ARCH and boot it; Ctrl-A X ends QEMU.
 
 justrun: bundle ## Boot what was built.
-	@scripts/qemu.sh $(ARCH) $(IMAGE) $(BUNDLE)
+	@scripts/$(EMULATOR).sh $(ARCH) $(IMAGE) $(BUNDLE)
 
 debug: build bundle ## Boot A and wait for gdb on port 1234.
 	@echo 'gdb-multiarch $(IMAGE).elf -ex "target remote :1234"'

@@ -89,6 +89,17 @@ check_host_tools() {
     has shellcheck || need "a linter for the scripts" shellcheck
 }
 
+# Bochs has the VMX that QEMU lacks; it boots from a CD with GRUB.
+check_bochs() {
+    [ "$arch" = x86_64 ] || return 0
+    if ! has bochs || [ ! -d /usr/share/bochs ]; then
+        need "an emulator of VMX" bochs bochs-term bochsbios vgabios
+    fi
+    if ! has grub-mkrescue || ! has xorriso || ! has mformat || [ ! -d /usr/lib/grub/i386-pc ]; then
+        need "a boot loader on a CD" grub-pc-bin grub-common xorriso mtools
+    fi
+}
+
 install() {
     local why command
     mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
@@ -108,6 +119,7 @@ check_compiler
 check_qemu
 if [ "$purpose" = test ]; then
     check_host_tools
+    check_bochs
 fi
 if [ ${#packages[@]} -gt 0 ]; then
     install

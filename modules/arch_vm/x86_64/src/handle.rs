@@ -10,12 +10,12 @@
 use axvm::{AxVCpuExitReason as Leave, AxVMHal, ExitKind, Port};
 
 use crate::{
+    backend::NmiWatch,
     cpuid::Dynamic,
     exit::{Exception, Exit, MemoryAccess, PortAccess},
     frame::{RAX, RBX, RCX, RDI, RDX, RSI, Reg, mask},
     msr,
     regs::{self, CR0, CR4, EFER, Leaf, Msr, RFLAGS, bits},
-    svm::NmiWatch,
     vcpu::X86VCpu,
 };
 

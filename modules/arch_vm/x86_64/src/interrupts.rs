@@ -16,13 +16,13 @@ use axdevice::PowerRequest;
 use axvm::{AccessWidth, AxVCpuExitReason as Leave, AxVMHal, GuestPhysAddr, Request, VCpuId};
 
 use crate::{
+    backend::NmiWatch,
     exit::Event,
     fabric::Starts,
     handle::Step,
     irqchip::lapic::{self, Effect, LocalApic, Mode, NEVER, Signals, Time},
     pc::boot::BootState,
     regs::{self, Msr},
-    svm::NmiWatch,
     timer::GuestTime,
     vcpu::X86VCpu,
 };

@@ -5,8 +5,8 @@
 //! selected, makes an [`X86PerCpu`] on each CPU, and gives [`X86Vm`] to axvm. The
 //! guest is never trusted: nothing that it does may panic.
 //!
-//! Read in this order: `vm` (the machine), `vcpu` (a CPU's life), `svm` (the
-//! backend), `handle` (what comes out), `emulator` and `insn` (devices in
+//! Read in this order: `vm` (the machine), `vcpu` (a CPU's life), `backend` (SVM or
+//! VMX), `handle` (what comes out), `emulator` and `insn` (devices in
 //! memory), `interrupts` and `irqchip` (what goes in), `pc` (what is around).
 #![no_std]
 #![cfg_attr(
@@ -24,9 +24,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod backend;
 mod cpuid;
 mod debug;
 mod emulator;
+mod ept;
 mod exit;
 mod extended;
 mod fabric;
@@ -38,6 +40,7 @@ mod interrupts;
 mod irqchip;
 mod machine;
 mod msr;
+mod nested;
 mod npt;
 mod pc;
 mod percpu;
@@ -50,6 +53,7 @@ mod tests;
 mod timer;
 mod vcpu;
 mod vm;
+mod vmx;
 mod walk;
 
 pub use percpu::X86PerCpu;

@@ -9,12 +9,7 @@ use alloc::{sync::Arc, vec::Vec};
 use axdevice::PowerSink;
 use axvm::{AxVMHal, Ram, VCpuControl, vmid::VmTlb};
 
-use crate::{
-    cpuid::Cpuid,
-    fabric::Fabric,
-    svm::{Features, Maps},
-    timer::GuestTime,
-};
+use crate::{backend::Maps, cpuid::Cpuid, fabric::Fabric, timer::GuestTime};
 
 /// One VM's common parts.
 pub(crate) struct Machine<H: AxVMHal> {
@@ -24,8 +19,7 @@ pub(crate) struct Machine<H: AxVMHal> {
     pub(crate) cpuid: Cpuid,
     pub(crate) tlb: VmTlb,
     pub(crate) time: GuestTime,
-    pub(crate) features: Features,
-    pub(crate) maps: Arc<Maps<H>>,
+    pub(crate) maps: Maps<H>,
     pub(crate) fabric: Arc<Fabric<H>>,
     pub(crate) power: Arc<dyn PowerSink>,
 }

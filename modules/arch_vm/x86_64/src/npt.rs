@@ -29,9 +29,9 @@ bitflags! {
 
 /// Nested page tables.
 #[derive(Clone, Copy, Debug)]
-pub struct Nested;
+pub struct LongMode;
 
-impl TableFormat for Nested {
+impl TableFormat for LongMode {
     fn address_bits(self) -> usize {
         48
     }

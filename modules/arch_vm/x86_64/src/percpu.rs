@@ -9,30 +9,30 @@
 use axvm::{AxArchPerCpu, Error, Result, vmid::VmidPool};
 use spin::Once;
 
-use crate::{extended, svm};
+use crate::{backend::Features, extended};
 
 /// The address space identifiers of this machine; the host's own is not counted.
 pub(crate) static ASIDS: VmidPool = VmidPool::new();
-static FEATURES: Once<svm::Features> = Once::new();
+static FEATURES: Once<Features> = Once::new();
 
 /// A physical CPU that can run guests.
 pub struct X86PerCpu {
     is_enabled: bool,
 }
 
-/// Returns what the machine's SVM has.
-pub(crate) fn features() -> Result<svm::Features> {
+/// Returns what the machine's CPUs have.
+pub(crate) fn features() -> Result<Features> {
     let found = FEATURES.get().copied();
-    found.ok_or(Error::Unsupported("no CPU of this machine has SVM"))
+    found.ok_or(Error::Unsupported("no CPU of this machine can run guests"))
 }
 
 impl AxArchPerCpu for X86PerCpu {
     fn new() -> Result<Self> {
-        let found = svm::Features::detect()?;
+        let found = Features::detect()?;
         if *FEATURES.call_once(|| found) != found {
-            return Err(Error::Unsupported("its SVM differs from the first CPU's"));
+            return Err(Error::Unsupported("it differs from the first CPU"));
         }
-        ASIDS.set_count(u64::from(found.asids).saturating_sub(1));
+        ASIDS.set_count(found.identifiers());
         Ok(Self { is_enabled: false })
     }
 
@@ -41,14 +41,14 @@ impl AxArchPerCpu for X86PerCpu {
     }
 
     fn hardware_enable(&mut self) -> Result<()> {
-        svm::enable()?;
+        features()?.enable()?;
         extended::enable();
         self.is_enabled = true;
         Ok(())
     }
 
     fn hardware_disable(&mut self) -> Result<()> {
-        svm::disable();
+        features()?.disable();
         self.is_enabled = false;
         Ok(())
     }

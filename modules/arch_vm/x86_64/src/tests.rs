@@ -36,7 +36,7 @@ const NOWHERE: u64 = 0xd000_0000;
 /// Lets a vCPU leave with a code and two values.
 fn leave(vcpu: &mut VCpu, code: u64, infos: [u64; 2]) -> Step {
     vcpu.backend.go_on_at(ENTRY);
-    vcpu.backend.leave_with(code, infos);
+    vcpu.backend.svm().leave_with(code, infos);
     // SAFETY: nothing is entered here.
     let exit = unsafe { vcpu.backend.enter(&mut vcpu.frame) };
     vcpu.backend.resume_event();
@@ -77,12 +77,12 @@ fn unknown_registers_and_calls_do_what_hardware_does() {
         for is_write in [0, 1] {
             assert_eq!(leave(vcpu, MSR, [is_write, 0]), Step::Resume);
             assert_eq!(
-                (vcpu.backend.event(), vcpu.backend.rip()),
+                (vcpu.backend.svm().event(), vcpu.backend.rip()),
                 (PROTECTION, ENTRY)
             );
         }
         assert_eq!(leave(vcpu, VMRUN, [0; 2]), Step::Resume);
-        assert_eq!(vcpu.backend.event(), UNDEFINED);
+        assert_eq!(vcpu.backend.svm().event(), UNDEFINED);
         vcpu.frame.set(RAX, 0xffff_ff00);
         assert_eq!(leave(vcpu, VMMCALL, [0; 2]), Step::Resume);
         assert_eq!(
@@ -103,7 +103,7 @@ fn efer_hides_svm_and_keeps_long_mode_while_paging() {
             vcpu.frame.set(RAX, value);
             vcpu.frame.set(RDX, 0);
             leave(vcpu, MSR, [1, 0]);
-            vcpu.backend.event()
+            vcpu.backend.svm().event()
         };
         assert_eq!(write(vcpu, 0x901), None);
         assert_eq!(vcpu.backend.efer(), 0x901);
@@ -131,10 +131,13 @@ fn xcr0_is_set_only_to_what_is_there() {
         vcpu.frame.set(RDX, 0);
         vcpu.frame.set(RAX, 7);
         leave(vcpu, XSETBV, [0; 2]);
-        assert_eq!(vcpu.backend.event(), PROTECTION);
+        assert_eq!(vcpu.backend.svm().event(), PROTECTION);
         vcpu.frame.set(RAX, 3);
         leave(vcpu, XSETBV, [0; 2]);
-        assert_eq!((vcpu.backend.event(), vcpu.extended.xcr0()), (None, 3));
+        assert_eq!(
+            (vcpu.backend.svm().event(), vcpu.extended.xcr0()),
+            (None, 3)
+        );
     });
 }
 
@@ -240,7 +243,7 @@ fn a_stepped_guest_traps_behind_an_emulated_instruction() {
     with_bound_vcpu(0, |vcpu| {
         vcpu.backend.set_rflags(1 << 8 | 2);
         leave(vcpu, CPUID, [0; 2]);
-        assert_eq!(vcpu.backend.event(), Some((3, 1, 0)));
+        assert_eq!(vcpu.backend.svm().event(), Some((3, 1, 0)));
         assert_eq!(vcpu.backend.dr6() & 1 << 14, 1 << 14);
     });
 }
@@ -279,7 +282,7 @@ proptest! {
     ) {
         with_bound_vcpu(0, |vcpu| {
             write_code(vcpu, &code);
-            vcpu.backend.set_cr3(cr3);
+            vcpu.backend.svm().set_cr3(cr3);
             for (exit, infos, registers) in exits {
                 for (register, value) in [RAX, RCX, RSI, RDI].into_iter().zip(registers) {
                     vcpu.frame.set(register, value);

@@ -17,6 +17,7 @@ use axvm::{
 };
 
 use crate::{
+    backend::{Backend, DebugOwner},
     debug::Breakpoints,
     exit::{Event, Exception},
     extended::Extended,
@@ -29,7 +30,6 @@ use crate::{
     pc::boot::BootState,
     percpu::ASIDS,
     regs::{self, Msr},
-    svm::{DebugOwner, Svm},
 };
 
 const NAMES: [&str; 16] = [
@@ -53,7 +53,7 @@ pub struct X86VCpu<H: AxVMHal> {
     pub(crate) devices: Arc<AxVmDevices>,
     pub(crate) id: VCpuId,
     pub(crate) frame: Frame,
-    pub(crate) backend: Svm<H>,
+    pub(crate) backend: Backend<H>,
     pub(crate) msrs: Msrs,
     pub(crate) extended: Extended<H>,
     pub(crate) interrupts: Interrupts,
@@ -183,7 +183,7 @@ impl<H: AxVMHal> AxArchVCpu for X86VCpu<H> {
             devices,
             id,
             frame: Frame::default(),
-            backend: Svm::new(&machine.hal, machine.features, machine.maps.clone())?,
+            backend: Backend::new(&machine.hal, &machine.maps)?,
             msrs: Msrs::new(),
             extended: Extended::new(&machine.hal, has_xsave, states)?,
             interrupts,
@@ -255,6 +255,7 @@ impl<H: AxVMHal> AxArchVCpu for X86VCpu<H> {
         if self.breakpoints.store() {
             self.backend.give_debug(DebugOwner::Nobody);
         }
+        self.backend.unbind();
         Ok(())
     }
 
@@ -283,14 +284,18 @@ impl<H: AxVMHal> AxArchVCpu for X86VCpu<H> {
     }
 
     fn dump(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
-        let svm = &self.backend;
-        let (rip, flags, cs) = (svm.rip(), svm.rflags(), svm.segment_base(SegmentName::Cs));
+        let backend = &self.backend;
+        let (rip, flags, cs) = (
+            backend.rip(),
+            backend.rflags(),
+            backend.segment_base(SegmentName::Cs),
+        );
         writeln!(
             out,
             "rip {rip:016x} rflags {flags:x} cs base {cs:x} cpl {}",
-            svm.cpl()
+            backend.cpl()
         )?;
-        let (cr0, cr3, cr4, efer) = (svm.cr0(), svm.cr3(), svm.cr4(), svm.efer());
+        let (cr0, cr3, cr4, efer) = (backend.cr0(), backend.cr3(), backend.cr4(), backend.efer());
         writeln!(out, "cr0 {cr0:x} cr3 {cr3:x} cr4 {cr4:x} efer {efer:x}")?;
         let lines = self.frame.all().chunks(DUMPED_PER_LINE);
         for (registers, names) in lines.zip(NAMES.chunks(DUMPED_PER_LINE)) {

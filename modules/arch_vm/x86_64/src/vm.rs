@@ -17,15 +17,15 @@ use axvm::{
 };
 
 use crate::{
+    backend::Maps,
     cpuid::{Cpuid, Rates},
     fabric::{Fabric, IoApicPage, PairPorts},
     interrupts::Interrupts,
     irqchip::{ioapic, lapic},
     machine::Machine,
-    npt::Nested,
+    nested::Nested,
     pc::{self, acpi, cmos::Inventory, layout, ports},
     percpu,
-    svm::Maps,
     timer::GuestTime,
     vcpu::{CreateConfig, X86VCpu},
 };
@@ -65,7 +65,7 @@ impl<H: AxVMHal> ArchVm for X86Vm<H> {
     }
 
     fn new_page_table(hal: &H) -> Result<Self::PageTable> {
-        Stage2::new(hal, Nested)
+        Stage2::new(hal, percpu::features()?.nested_format())
     }
 
     fn new(parts: &MachineParts<'_, H>, devices: &mut AxVmDevices) -> Result<Self> {
@@ -87,8 +87,7 @@ impl<H: AxVMHal> ArchVm for X86Vm<H> {
             cpuid: Cpuid::new(parts.controls.len(), rates),
             tlb: VmTlb::new(),
             time,
-            features: percpu::features()?,
-            maps: Arc::new(Maps::new(parts.hal)?),
+            maps: Maps::new(parts.hal, percpu::features()?)?,
             fabric: fabric.clone(),
             power: parts.power.clone(),
         });

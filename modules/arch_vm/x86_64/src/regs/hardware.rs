@@ -105,7 +105,7 @@ pub(crate) unsafe fn xrstor(area: *const u8, has_xsave: bool) {
 
 /// Loads the addresses of breakpoints; DR7 stays, and with it all are off.
 pub(crate) fn load_debug(addresses: &[u64; 4]) {
-    let [dr0, dr1, dr2, dr3] = addresses;
+    let [dr0, dr1, dr2, dr3] = *addresses;
     // SAFETY: the hypervisor's DR7 enables none of them.
     unsafe {
         asm!("mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}",

@@ -20,4 +20,4 @@ mod vmcb;
 
 pub(crate) use features::{Features, disable, enable};
 pub(crate) use maps::Maps;
-pub(crate) use state::{DebugOwner, NmiWatch, Svm};
+pub(crate) use state::Svm;

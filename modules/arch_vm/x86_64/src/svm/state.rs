@@ -18,6 +18,7 @@ use super::{
     vmcb::{CLEAN, EVENT, FIRST, SECOND, SHADOW, Save, Segment, THIRD, VINTR, Vmcb, tlb},
 };
 use crate::{
+    backend::{DebugOwner, NmiWatch},
     exit::{Event, Exception, Exit},
     frame::{Frame, RAX, RSP},
     frames::Frames,
@@ -452,20 +453,6 @@ impl<H: AxVMHal> Svm<H> {
     pub(crate) fn set_cr3(&mut self, value: u64) {
         self.save_mut().cr3 = value;
     }
-}
-
-/// Whether the end of an NMI is of interest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NmiWatch {
-    On,
-    Off,
-}
-
-/// Whose addresses the debug registers hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DebugOwner {
-    Guest,
-    Nobody,
 }
 
 fn first_intercepts() -> FieldValue<u32, FIRST::Register> {

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! The world switch: the only assembly that a guest runs between.
+//!
+//! [`enter`] keeps the host's callee-saved registers on its stack, whose place it
+//! writes into the VMCS, loads the guest's general registers from its frame and
+//! enters it. An exit comes to `vmx_exit` with that stack and interrupts closed;
+//! an entry that fails falls through with it.
+//!
+//! Spec: Intel SDM 3, "VM Entries", "Loading Host State".
+
+use core::arch::global_asm;
+
+use super::fields::HOST_RSP;
+use crate::frame::Frame;
+
+global_asm!(
+    r#"
+    .pushsection .text.vmx_enter, "ax"
+    .globl  vmx_enter
+vmx_enter:                              // rdi frame, esi nonzero after the first entry
+    push    rbx
+    push    rbp
+    push    r12
+    push    r13
+    push    r14
+    push    r15
+    push    rdi
+    mov     eax, {host_rsp}
+    vmwrite rax, rsp
+    test    esi, esi
+    mov     rax, [rdi]
+    mov     rcx, [rdi + 8]
+    mov     rdx, [rdi + 16]
+    mov     rbx, [rdi + 24]
+    mov     rbp, [rdi + 40]
+    mov     rsi, [rdi + 48]
+    mov     r8, [rdi + 64]
+    mov     r9, [rdi + 72]
+    mov     r10, [rdi + 80]
+    mov     r11, [rdi + 88]
+    mov     r12, [rdi + 96]
+    mov     r13, [rdi + 104]
+    mov     r14, [rdi + 112]
+    mov     r15, [rdi + 120]
+    mov     rdi, [rdi + 56]
+    jnz     2f
+    vmlaunch
+    jmp     3f
+2:
+    vmresume
+3:
+    pop     rdi
+    mov     eax, 1
+    jmp     4f
+    .globl  vmx_exit
+vmx_exit:
+    xchg    rax, [rsp]
+    mov     [rax + 8], rcx
+    mov     [rax + 16], rdx
+    mov     [rax + 24], rbx
+    mov     [rax + 40], rbp
+    mov     [rax + 48], rsi
+    mov     [rax + 56], rdi
+    mov     [rax + 64], r8
+    mov     [rax + 72], r9
+    mov     [rax + 80], r10
+    mov     [rax + 88], r11
+    mov     [rax + 96], r12
+    mov     [rax + 104], r13
+    mov     [rax + 112], r14
+    mov     [rax + 120], r15
+    pop     rcx
+    mov     [rax], rcx
+    xor     eax, eax
+4:
+    pop     r15
+    pop     r14
+    pop     r13
+    pop     r12
+    pop     rbp
+    pop     rbx
+    ret
+    .popsection
+    "#,
+    host_rsp = const HOST_RSP,
+);
+
+unsafe extern "C" {
+    fn vmx_enter(frame: *mut Frame, is_launched: u32) -> u32;
+    fn vmx_exit();
+}
+
+/// Runs the guest until it leaves; false if it was not even entered.
+///
+/// # Safety
+///
+/// 1. The VMCS that this CPU has loaded exits for whatever would reach the host,
+///    and maps by EPT only what is the guest's.
+/// 2. Its host state is this CPU's, with [`exit_address`].
+/// 3. Interrupts are closed.
+#[inline]
+pub(super) unsafe fn enter(frame: &mut Frame, is_launched: bool) -> bool {
+    // SAFETY: 1 to 3 are the caller's.
+    unsafe { vmx_enter(frame, is_launched.into()) == 0 }
+}
+
+/// Returns where an exit goes on.
+pub(super) fn exit_address() -> u64 {
+    vmx_exit as *const () as u64
+}

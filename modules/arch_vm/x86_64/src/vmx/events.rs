@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! What is delivered to the guest, and making it leave when it can take more.
+//!
+//! An event waits in the vCPU until the next entry. CR8 is in the virtual APIC
+//! page, where the guest changes it without an exit unless it falls below the
+//! threshold.
+//!
+//! Spec: Intel SDM 3, "Event Injection", "TPR Shadow", "Interrupt-Window Exiting
+//! and Virtual-Interrupt Delivery", "Virtual NMIs".
+
+use axvm::AxVMHal;
+use tock_registers::LocalRegisterCopy;
+
+use super::{
+    Vmx,
+    controls::{Blocking, EVENT, Primary},
+    fields::{INTERRUPTIBILITY, PRIMARY_CONTROLS, VECTORING_ERROR, VECTORING_EVENT},
+    state::{Pending, TASK_PRIORITY, VIRTUAL_APIC_PAGE},
+    vmcs,
+};
+use crate::{
+    backend::{DebugOwner, NmiWatch},
+    exit::{Event, Exception},
+    regs::{CR0, RFLAGS, bits},
+};
+
+impl<H: AxVMHal> Vmx<H> {
+    /// Tells whether the guest takes an interrupt now.
+    #[inline]
+    pub(crate) fn can_interrupt(&self) -> bool {
+        let shadow = Blocking::STI | Blocking::MOV_SS;
+        let blocking =
+            self.on(|| Blocking::from_bits_truncate(vmcs::read(INTERRUPTIBILITY)).bits());
+        self.has_interrupts_open() && blocking & shadow.bits() == 0 && !self.has_event()
+    }
+
+    /// Tells whether IF is set.
+    pub(super) fn has_interrupts_open(&self) -> bool {
+        bits::<RFLAGS::Register>(self.rflags).is_set(RFLAGS::INTERRUPT)
+    }
+
+    /// Tells whether something is delivered on the next entry.
+    #[inline]
+    pub(crate) fn has_event(&self) -> bool {
+        self.pending.event != 0
+    }
+
+    /// Delivers an event on the next entry.
+    pub(crate) fn inject(&mut self, event: Event) {
+        let number = |vector: u8| EVENT::VALID::SET + EVENT::VECTOR.val(vector.into());
+        let (value, error) = match event {
+            Event::Interrupt(vector) => (number(vector) + EVENT::KIND::External, None),
+            Event::Nmi => (number(2) + EVENT::KIND::Nmi, None),
+            Event::Exception(Exception { vector, error }) => {
+                let is_protected = bits::<CR0::Register>(self.cr0()).is_set(CR0::PE);
+                let value = number(vector) + EVENT::KIND::Exception;
+                match error.filter(|_| is_protected) {
+                    None => (value, None),
+                    error => (value + EVENT::HAS_ERROR::SET, error),
+                }
+            }
+        };
+        self.pending = Pending {
+            event: value.value,
+            error: error.unwrap_or(0),
+        };
+    }
+
+    /// Takes up an event again whose delivery was interrupted by this exit.
+    ///
+    /// Software interrupts and breakpoints are executed again, as RIP is still
+    /// on them.
+    #[inline]
+    pub(crate) fn resume_event(&mut self) {
+        let value = self.on(|| vmcs::read(VECTORING_EVENT));
+        let event = LocalRegisterCopy::<u32, EVENT::Register>::new(value);
+        if !event.is_set(EVENT::VALID) {
+            return;
+        }
+        let is_nmi = event.matches_all(EVENT::KIND::Nmi);
+        let is_hardware = is_nmi
+            || event.matches_all(EVENT::KIND::External)
+            || event.matches_all(EVENT::KIND::Exception);
+        if is_nmi {
+            // Delivering it blocks NMIs anew.
+            let blocking = Blocking::NMI.bits();
+            self.on(|| vmcs::modify(INTERRUPTIBILITY, |word| word & !blocking));
+        }
+        if is_hardware {
+            // Bit 12 is undefined where it is read and reserved where it is written.
+            let kept = (EVENT::VALID::SET + EVENT::HAS_ERROR::SET).value | 0x7ff;
+            self.pending = Pending {
+                event: value & kept,
+                error: self.on(|| vmcs::read(VECTORING_ERROR)),
+            };
+        }
+    }
+
+    fn change_primary(&self, change: impl FnOnce(Primary) -> Primary) {
+        self.on(|| {
+            vmcs::modify(PRIMARY_CONTROLS, |word| {
+                change(Primary::from_bits_retain(word)).bits()
+            });
+        });
+    }
+
+    /// Makes the guest leave as soon as it can take an interrupt of this priority.
+    pub(crate) fn open_window(&mut self, priority: u8) {
+        let masked_by = self.task_priority();
+        if priority > masked_by {
+            self.change_primary(|word| word | Primary::INTERRUPT_WINDOW);
+        } else {
+            self.close_window();
+            // The guest leaves when CR8 falls below.
+            self.set_threshold(priority);
+        }
+    }
+
+    /// Withdraws [`Self::open_window`].
+    pub(crate) fn close_window(&mut self) {
+        self.change_primary(|word| word.difference(Primary::INTERRUPT_WINDOW));
+        self.set_threshold(0);
+    }
+
+    /// Returns where the virtual APIC page has CR8, in its upper half.
+    fn task_priority_slot(&self) -> *mut u8 {
+        let page = self.frames.pointer(VIRTUAL_APIC_PAGE);
+        page.wrapping_add(TASK_PRIORITY)
+    }
+
+    /// Returns CR8.
+    #[inline]
+    pub(crate) fn task_priority(&self) -> u8 {
+        // SAFETY: the frame is this value's, and the CPU uses it in `enter` only.
+        unsafe { self.task_priority_slot().read_volatile() >> 4 }
+    }
+
+    /// Sets CR8.
+    #[inline]
+    pub(crate) fn set_task_priority(&mut self, priority: u8) {
+        let value = (priority & 0xf) << 4;
+        // SAFETY: as for `task_priority`.
+        unsafe { self.task_priority_slot().write_volatile(value) };
+    }
+
+    /// Makes the guest leave when its NMI ends.
+    pub(crate) fn watch_nmi_end(&mut self, watch: NmiWatch) {
+        self.change_primary(|word| match watch {
+            NmiWatch::On => word | Primary::NMI_WINDOW,
+            NmiWatch::Off => word.difference(Primary::NMI_WINDOW),
+        });
+    }
+
+    /// Lets the guest have the debug registers, or makes it leave at the first access.
+    pub(crate) fn give_debug(&mut self, to: DebugOwner) {
+        self.change_primary(|word| match to {
+            DebugOwner::Guest => word.difference(Primary::MOV_DR),
+            DebugOwner::Nobody => word | Primary::MOV_DR,
+        });
+    }
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! What the hardware's exit reasons mean.
+//!
+//! Reads what an exit brought from the VMCS that this CPU has loaded.
+//!
+//! Spec: Intel SDM 3, appendix C, "VMX Basic Exit Reasons"; "Exit Qualification".
+
+use axvm::{AccessWidth, GuestPhysAddr};
+use tock_registers::LocalRegisterCopy;
+
+use super::{
+    check,
+    controls::{EPT_VIOLATION, EVENT, IO, REASON},
+    cpu,
+    fields::{
+        EXIT_EVENT, EXIT_LENGTH, EXIT_REASON, GUEST_PHYSICAL_ADDRESS, GUEST_RIP, QUALIFICATION,
+    },
+    vmcs,
+};
+use crate::{
+    exit::{Exception, Exit, MemoryAccess, MemoryKind, PortAccess},
+    regs::bits,
+};
+
+const EXCEPTION_OR_NMI: u32 = 0;
+const EXTERNAL_INTERRUPT: u32 = 1;
+const TRIPLE_FAULT: u32 = 2;
+const INIT: u32 = 3;
+const INTERRUPT_WINDOW: u32 = 7;
+const NMI_WINDOW: u32 = 8;
+const CPUID: u32 = 10;
+const HLT: u32 = 12;
+const INVD: u32 = 13;
+const RDPMC: u32 = 15;
+const RSM: u32 = 17;
+const VMCALL: u32 = 18;
+const VMCLEAR: u32 = 19;
+const VMXON: u32 = 27;
+pub(super) const CONTROL_REGISTER: u32 = 28;
+const DEBUG_REGISTER: u32 = 29;
+const PORT: u32 = 30;
+const RDMSR: u32 = 31;
+const WRMSR: u32 = 32;
+const MWAIT: u32 = 36;
+const MONITOR: u32 = 39;
+const TPR_BELOW_THRESHOLD: u32 = 43;
+const EPT_VIOLATION_REASON: u32 = 48;
+const INVEPT: u32 = 50;
+const PREEMPTION_TIMER: u32 = 52;
+const INVVPID: u32 = 53;
+const WBINVD: u32 = 54;
+const XSETBV: u32 = 55;
+const VMFUNC: u32 = 59;
+
+const VECTOR_DEBUG: u32 = 1;
+const VECTOR_ALIGNMENT: u32 = 17;
+
+/// Says what an exit was; one at a control register is the caller's.
+#[inline]
+pub(super) fn decode() -> Exit {
+    let reason = LocalRegisterCopy::<u32, REASON::Register>::new(vmcs::read(EXIT_REASON));
+    if reason.is_set(REASON::ENTRY_FAILED) {
+        return Exit::Failed(check::failure(reason.read(REASON::BASIC)));
+    }
+    match reason.read(REASON::BASIC) {
+        RDMSR => Exit::ReadMsr,
+        WRMSR => Exit::WriteMsr,
+        PORT => port(),
+        EPT_VIOLATION_REASON => memory(),
+        EXTERNAL_INTERRUPT | PREEMPTION_TIMER | INIT => Exit::Host,
+        INTERRUPT_WINDOW | TPR_BELOW_THRESHOLD => Exit::Window,
+        HLT => Exit::Halt,
+        CPUID => Exit::Cpuid,
+        VMCALL => Exit::Hypercall,
+        rare => rare_exit(rare),
+    }
+}
+
+#[cold]
+fn rare_exit(reason: u32) -> Exit {
+    match reason {
+        EXCEPTION_OR_NMI => event(),
+        NMI_WINDOW => Exit::NmiEnds,
+        XSETBV => Exit::SetXcr,
+        WBINVD | INVD => Exit::Skip(2),
+        RDPMC => Exit::Protection,
+        RSM | VMCLEAR..=VMXON | MWAIT | MONITOR | INVEPT | INVVPID | VMFUNC => Exit::Undefined,
+        DEBUG_REGISTER => Exit::DebugRegister,
+        TRIPLE_FAULT => Exit::Shutdown,
+        _ => Exit::Unknown(reason.into(), vmcs::read(QUALIFICATION)),
+    }
+}
+
+/// An NMI is the host's; the guest's exceptions are given back to it.
+fn event() -> Exit {
+    let event = LocalRegisterCopy::<u32, EVENT::Register>::new(vmcs::read(EXIT_EVENT));
+    if event.matches_all(EVENT::KIND::Nmi) {
+        cpu::take_nmi();
+        return Exit::Host;
+    }
+    match event.read(EVENT::VECTOR) {
+        VECTOR_DEBUG => {
+            // The hardware says here what it has not written into DR6.
+            cpu::set_dr6(cpu::dr6() | vmcs::read(QUALIFICATION));
+            Exit::Exception(Exception::DEBUG)
+        }
+        VECTOR_ALIGNMENT => Exit::Exception(Exception::ALIGNMENT),
+        vector => Exit::Unknown(EXCEPTION_OR_NMI.into(), vector.into()),
+    }
+}
+
+fn port() -> Exit {
+    let info = bits::<IO::Register>(vmcs::read(QUALIFICATION));
+    let width = match info.read(IO::SIZE) {
+        0 => AccessWidth::Byte,
+        1 => AccessWidth::Word,
+        _ => AccessWidth::Dword,
+    };
+    let length = u64::from(vmcs::read(EXIT_LENGTH));
+    Exit::Port(PortAccess {
+        port: info.read(IO::PORT) as u16,
+        width,
+        is_input: info.is_set(IO::IS_INPUT),
+        is_string: info.is_set(IO::IS_STRING),
+        next_rip: vmcs::read(GUEST_RIP).wrapping_add(length),
+    })
+}
+
+fn memory() -> Exit {
+    let info = bits::<EPT_VIOLATION::Register>(vmcs::read(QUALIFICATION));
+    let kind = if info.is_set(EPT_VIOLATION::FETCH) {
+        MemoryKind::Fetch
+    } else if info.is_set(EPT_VIOLATION::WRITE) {
+        MemoryKind::Write
+    } else {
+        MemoryKind::Read
+    };
+    let address = vmcs::read(GUEST_PHYSICAL_ADDRESS) as usize;
+    Exit::Memory(MemoryAccess {
+        address: GuestPhysAddr::from_usize(address),
+        kind,
+        is_in_walk: info.is_set(EPT_VIOLATION::HAS_LINEAR) && !info.is_set(EPT_VIOLATION::IS_FINAL),
+    })
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! A vCPU's exits, on a VMCS that the tests fill as the hardware would.
+
+use std::sync::Arc;
+
+use arch_vm_host::testing::StdHost;
+use axvm::{AccessWidth, GuestPhysAddr};
+use proptest::prelude::*;
+
+use super::{
+    Features, Maps, Vmx,
+    controls::{EntryControls, Primary},
+    fields::{
+        ENTRY_CONTROLS, ENTRY_EVENT, EXIT_LENGTH, EXIT_REASON, GUEST_CR0, GUEST_CR4, GUEST_EFER,
+        GUEST_PHYSICAL_ADDRESS, GUEST_RIP, GUEST_SS, GUEST_TR, PRIMARY_CONTROLS, QUALIFICATION,
+        TPR_THRESHOLD, VECTORING_ERROR, VECTORING_EVENT,
+    },
+    vmcs,
+};
+use crate::{
+    exit::{Event, Exception, Exit, MemoryAccess, MemoryKind, PortAccess},
+    frame::{Frame, RBX},
+    pc::boot::BootState,
+    testing::host,
+};
+
+const ENTRY: u64 = 0x10_0000;
+const FAILED: u32 = 1 << 31;
+const LMA: u64 = 1 << 10;
+
+fn state() -> BootState {
+    BootState {
+        rip: ENTRY,
+        ..BootState::reset()
+    }
+}
+
+/// Makes a vCPU that is bound and at its start.
+fn bound(state: &BootState) -> Vmx<StdHost> {
+    let host = host();
+    let maps = Arc::new(Maps::new(&host).unwrap());
+    let mut vmx = Vmx::new(&host, Features::of_an_able_cpu(), maps).unwrap();
+    vmx.start(state);
+    vmx.bind();
+    vmx
+}
+
+fn enter(vmx: &mut Vmx<StdHost>, frame: &mut Frame) -> Exit {
+    // SAFETY: nothing is entered here.
+    unsafe { vmx.enter(frame) }
+}
+
+fn leave(vmx: &mut Vmx<StdHost>, reason: u32, qualification: u64) -> Exit {
+    vmcs::write(EXIT_REASON, reason);
+    vmcs::write(QUALIFICATION, qualification);
+    vmcs::write(EXIT_LENGTH, 2);
+    enter(vmx, &mut Frame::default())
+}
+
+#[test]
+fn what_is_set_while_it_is_nowhere_is_there_when_it_comes() {
+    let vmx = bound(&state());
+    assert_eq!(vmcs::read(GUEST_RIP), ENTRY);
+    assert_eq!(vmx.rip(), ENTRY);
+    assert_eq!(vmx.cr4(), 0, "the guest does not see what VMX keeps set");
+    assert_ne!(vmcs::read(GUEST_CR4), 0);
+}
+
+#[test]
+fn each_reason_is_told_in_common_terms() {
+    let mut vmx = bound(&state());
+    let input = PortAccess {
+        port: 0x3fd,
+        width: AccessWidth::Byte,
+        is_input: true,
+        is_string: false,
+        next_rip: ENTRY + 2,
+    };
+    vmcs::write(GUEST_PHYSICAL_ADDRESS, 0xd000_0000);
+    let walk = MemoryAccess {
+        address: GuestPhysAddr::from_usize(0xd000_0000),
+        kind: MemoryKind::Write,
+        is_in_walk: true,
+    };
+    for (reason, qualification, exit) in [
+        (1, 0, Exit::Host),
+        (2, 0, Exit::Shutdown),
+        (7, 0, Exit::Window),
+        (10, 0, Exit::Cpuid),
+        (12, 0, Exit::Halt),
+        (18, 0, Exit::Hypercall),
+        (27, 0, Exit::Undefined),
+        (30, 0x3fd << 16 | 8, Exit::Port(input)),
+        (43, 0, Exit::Window),
+        (48, 1 << 7 | 2, Exit::Memory(walk)),
+        (52, 0, Exit::Host),
+        (9, 5, Exit::Unknown(9, 5)),
+    ] {
+        assert_eq!(leave(&mut vmx, reason, qualification), exit, "{reason}");
+    }
+}
+
+#[test]
+fn an_entry_that_fails_names_the_field_that_was_wrong() {
+    let failed = |spoil: fn()| {
+        let mut vmx = bound(&state());
+        spoil();
+        leave(&mut vmx, FAILED | 33, 0)
+    };
+    let named = |encoding: u64| Exit::Failed(encoding << 32 | 33);
+    assert_eq!(failed(|| vmcs::write(GUEST_CR4, 0)), named(0x6804));
+    assert_eq!(failed(|| vmcs::write(GUEST_CR0, 1 << 31)), named(0x6800));
+    assert_eq!(failed(|| vmcs::write(GUEST_TR.rights, 0)), named(0x4822));
+    assert_eq!(failed(|| vmcs::write(GUEST_SS.rights, 0x13)), named(0x4818));
+    assert_eq!(failed(|| {}), named(0), "none that is known here");
+}
+
+#[test]
+fn an_instruction_that_left_is_skipped_by_its_length() {
+    let mut vmx = bound(&state());
+    leave(&mut vmx, 10, 0);
+    vmx.skip(9);
+    assert_eq!(vmcs::read(GUEST_RIP), ENTRY + 2);
+}
+
+#[test]
+fn a_guest_that_clears_ne_switches_paging_as_on_hardware() {
+    let mut vmx = bound(&state());
+    vmx.set_efer(1 << 8);
+    let mut frame = Frame::default();
+    let mut write = |vmx: &mut Vmx<StdHost>, value: u64| {
+        frame.set(RBX, value);
+        vmcs::write(EXIT_REASON, 28);
+        vmcs::write(QUALIFICATION, (RBX as u64) << 8);
+        enter(vmx, &mut frame)
+    };
+    let paged = 1 << 31 | 1;
+    assert_eq!(write(&mut vmx, paged), Exit::Protection, "without PAE");
+    vmcs::write(GUEST_CR4, 1 << 13 | 1 << 5);
+    assert_eq!(write(&mut vmx, 1 << 31), Exit::Protection, "without PE");
+    assert_eq!(write(&mut vmx, paged), Exit::Skip(0));
+    let is_long = || {
+        let controls = EntryControls::from_bits_retain(vmcs::read(ENTRY_CONTROLS));
+        controls.contains(EntryControls::LONG_MODE)
+    };
+    assert!(is_long() && vmcs::read(GUEST_EFER) & LMA != 0);
+    assert_eq!((vmx.cr0(), vmcs::read(GUEST_CR0)), (paged, paged | 1 << 5));
+    assert_eq!(write(&mut vmx, 1), Exit::Skip(0));
+    assert!(!is_long() && vmcs::read(GUEST_EFER) & LMA == 0);
+}
+
+#[test]
+fn an_event_whose_delivery_left_is_delivered_again_unless_it_is_executed_again() {
+    let mut vmx = bound(&state());
+    leave(&mut vmx, 48, 0);
+    vmcs::write(VECTORING_EVENT, 1 << 31 | 1 << 12 | 1 << 11 | 3 << 8 | 14);
+    vmcs::write(VECTORING_ERROR, 2);
+    vmx.resume_event();
+    assert!(vmx.has_event());
+    vmcs::write(VECTORING_EVENT, 0);
+    leave(&mut vmx, 1, 0);
+    assert_eq!(vmcs::read(ENTRY_EVENT), 1 << 31 | 1 << 11 | 3 << 8 | 14);
+    assert!(!vmx.has_event(), "once");
+    for software in [4, 5, 6] {
+        vmcs::write(VECTORING_EVENT, 1 << 31 | software << 8 | 3);
+        vmx.resume_event();
+        assert!(!vmx.has_event());
+    }
+}
+
+#[test]
+fn an_exception_has_no_error_code_in_real_mode() {
+    let mut vmx = bound(&state());
+    vmx.inject(Event::Exception(Exception::PROTECTION));
+    leave(&mut vmx, 1, 0);
+    assert_eq!(vmcs::read(ENTRY_EVENT), 1 << 31 | 3 << 8 | 13);
+}
+
+#[test]
+fn an_interrupt_below_the_task_priority_waits_for_that_to_fall() {
+    let mut vmx = bound(&state());
+    let has_window = || {
+        let controls = Primary::from_bits_retain(vmcs::read(PRIMARY_CONTROLS));
+        controls.contains(Primary::INTERRUPT_WINDOW)
+    };
+    vmx.open_window(5);
+    assert!(has_window());
+    vmx.set_task_priority(8);
+    vmx.open_window(5);
+    assert!(!has_window());
+    assert_eq!(vmcs::read(TPR_THRESHOLD), 5);
+    vmx.set_task_priority(3);
+    leave(&mut vmx, 1, 0);
+    assert_eq!(
+        vmcs::read(TPR_THRESHOLD),
+        0,
+        "an entry with more would fail"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_exit_makes_the_hypervisor_panic(
+        exits in prop::collection::vec((0u32..70, any::<bool>(), any::<[u64; 4]>()), 1..20),
+    ) {
+        let mut vmx = bound(&state());
+        for (reason, has_failed, [qualification, event, address, cr0]) in exits {
+            vmcs::write(VECTORING_EVENT, event as u32);
+            vmcs::write(GUEST_PHYSICAL_ADDRESS, address);
+            vmcs::write(GUEST_CR0, cr0);
+            let failed = if has_failed { FAILED } else { 0 };
+            leave(&mut vmx, reason | failed, qualification);
+            vmx.resume_event();
+            vmx.skip(1);
+            let _ = (vmx.cpl(), vmx.code_size(), vmx.can_interrupt());
+        }
+        vmx.unbind();
+    }
+}
