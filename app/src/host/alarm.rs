@@ -58,19 +58,24 @@ impl Drop for HostAlarm {
 }
 
 impl Bell {
-    /// Rings if it is this CPU's and its time has come.
+    /// Tells whether it is this CPU's and its time has come; then it has to ring.
     ///
     /// Whoever asks for a time meanwhile either sees the ring coming, or finds
     /// it not set any more.
-    fn ring_if_due(&self, cpu: usize, now_ns: u64) {
+    fn take_due(&self, cpu: usize, now_ns: u64) -> bool {
         let due = |at_ns| (at_ns <= now_ns).then_some(NEVER);
-        if self.cpu.load(Ordering::SeqCst) == cpu
+        self.cpu.load(Ordering::SeqCst) == cpu
             && self
                 .at_ns
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, due)
                 .is_ok()
-        {
-            self.listener.alarm_rings();
+    }
+
+    /// Returns when it rings at this CPU.
+    fn time_at(&self, cpu: usize) -> u64 {
+        match self.cpu.load(Ordering::SeqCst) {
+            owner if owner == cpu => self.at_ns.load(Ordering::SeqCst),
+            _ => NEVER,
         }
     }
 }
@@ -96,15 +101,23 @@ impl AlarmList {
     }
 
     /// Rings what is due at `cpu`, and returns when the next is.
+    ///
+    /// The list is not locked meanwhile: who hears it may set alarms.
     pub(super) fn ring_due(&self, cpu: usize, now_ns: u64) -> u64 {
+        while let Some(bell) = self.take_due(cpu, now_ns) {
+            bell.listener.alarm_rings();
+        }
         let bells = self.0.lock();
-        bells.iter().fold(NEVER, |next, bell| {
-            bell.ring_if_due(cpu, now_ns);
-            match bell.cpu.load(Ordering::SeqCst) {
-                owner if owner == cpu => next.min(bell.at_ns.load(Ordering::SeqCst)),
-                _ => next,
-            }
-        })
+        let times = bells.iter().map(|bell| bell.time_at(cpu));
+        times.min().unwrap_or(NEVER)
+    }
+
+    fn take_due(&self, cpu: usize, now_ns: u64) -> Option<Arc<Bell>> {
+        let bells = self.0.lock();
+        bells
+            .iter()
+            .find(|bell| bell.take_due(cpu, now_ns))
+            .cloned()
     }
 
     /// Takes an alarm off the list.

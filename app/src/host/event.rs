@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! A place where threads wait for a condition.
 //!
-//! ArceOS puts a woken thread into another CPU's run queue without telling that
-//! CPU, which then sleeps until its next tick: after a wake, the CPU that was
-//! chosen gets an interrupt.
+//! A vCPU's thread gives its turn up while it waits, and takes its next one
+//! afterwards (see `seat`). Any other thread is ArceOS's alone. ArceOS puts a
+//! woken thread into another CPU's run queue without telling that CPU, which
+//! then sleeps until its next tick: after a wake, the CPU that was chosen gets an
+//! interrupt.
 
 use alloc::{sync::Arc, vec::Vec};
 use core::{
@@ -13,11 +15,11 @@ use core::{
 
 use axdevice::{Alarm, AlarmListener};
 use axhal::{irq, percpu::this_cpu_id};
-use axtask::{AxTaskRef, future::block_on};
+use axtask::{AxCpuMask, AxTaskRef, future::block_on};
 use axvm::HostEvent;
 use kspin::SpinNoIrq;
 
-use super::alarm::HostAlarm;
+use super::{alarm::HostAlarm, seat::Seat, thread};
 
 /// A place to wait, and the alarm that ends a wait.
 pub struct Event {
@@ -27,25 +29,24 @@ pub struct Event {
 
 /// The waiting threads.
 #[derive(Default)]
-struct Waiting(SpinNoIrq<Vec<Sleeper>>);
+struct Waiting(SpinNoIrq<Vec<Waiter>>);
 
-impl Default for Event {
-    fn default() -> Self {
-        let waiting = Arc::<Waiting>::default();
-        let alarm = HostAlarm::new(waiting.clone());
-        Self { waiting, alarm }
-    }
+/// A waiting thread.
+#[derive(Clone)]
+enum Waiter {
+    VCpu(Arc<Seat>),
+    Other(Sleeper),
 }
 
-/// A waiting thread and how to wake it.
+/// How a sleeping thread is woken.
 #[derive(Clone)]
-struct Sleeper {
+pub(super) struct Sleeper {
     waker: Waker,
     task: AxTaskRef,
 }
 
 impl Sleeper {
-    fn current(context: &Context<'_>) -> Self {
+    pub(super) fn current(context: &Context<'_>) -> Self {
         Self {
             waker: context.waker().clone(),
             task: axtask::current().clone(),
@@ -55,41 +56,66 @@ impl Sleeper {
     /// Wakes the thread, and the CPU it is to run on.
     fn wake(&self) {
         self.waker.wake_by_ref();
-        tell_cpu_of(&self.task);
+        tell_cpu(self.task.cpu_id() as usize);
     }
 
-    /// Tells whether it is this thread that waits.
-    fn is_of(&self, task: &AxTaskRef) -> bool {
-        Arc::ptr_eq(&self.task, task)
+    /// Wakes the thread to run on a certain CPU.
+    pub(super) fn wake_on(&self, cpu: usize) {
+        self.task.set_cpumask(AxCpuMask::one_shot(cpu));
+        self.waker.wake_by_ref();
+        tell_cpu(cpu);
     }
 }
 
-/// Makes the CPU that a thread was put to look at its run queue.
-pub(super) fn tell_cpu_of(task: &AxTaskRef) {
-    let cpu_id = task.cpu_id() as usize;
+/// Makes a CPU look at its run queue.
+pub(super) fn tell_cpu(cpu_id: usize) {
     if cpu_id != this_cpu_id() {
         irq::send_ipi(irq::IPI_IRQ, irq::IpiTarget::Other { cpu_id });
     }
 }
 
-impl Waiting {
-    fn register(&self, sleeper: Sleeper) {
-        let mut waiting = self.0.lock();
-        match waiting.iter_mut().find(|known| known.is_of(&sleeper.task)) {
-            Some(known) => *known = sleeper,
-            None => waiting.push(sleeper),
+impl Default for Event {
+    fn default() -> Self {
+        let waiting = Arc::<Waiting>::default();
+        let alarm = HostAlarm::new(waiting.clone());
+        Self { waiting, alarm }
+    }
+}
+
+impl Waiter {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::VCpu(one), Self::VCpu(other)) => Arc::ptr_eq(one, other),
+            (Self::Other(one), Self::Other(other)) => Arc::ptr_eq(&one.task, &other.task),
+            _ => false,
         }
     }
 
-    fn forget_current(&self) {
-        let current = axtask::current();
-        self.0.lock().retain(|sleeper| !sleeper.is_of(&current));
+    fn wake(&self) {
+        match self {
+            Self::VCpu(seat) => seat.wake(),
+            Self::Other(sleeper) => sleeper.wake(),
+        }
+    }
+}
+
+impl Waiting {
+    fn register(&self, waiter: Waiter) {
+        let mut waiting = self.0.lock();
+        match waiting.iter_mut().find(|known| known.is_same(&waiter)) {
+            Some(known) => *known = waiter,
+            None => waiting.push(waiter),
+        }
+    }
+
+    fn forget(&self, gone: &Waiter) {
+        self.0.lock().retain(|waiter| !waiter.is_same(gone));
     }
 
     fn wake(&self) {
-        let sleepers = core::mem::take(&mut *self.0.lock());
-        for sleeper in &sleepers {
-            sleeper.wake();
+        let waiters = core::mem::take(&mut *self.0.lock());
+        for waiter in &waiters {
+            waiter.wake();
         }
     }
 }
@@ -102,29 +128,56 @@ impl AlarmListener for Waiting {
 
 impl HostEvent for Event {
     fn wait_until(&self, deadline_ns: Option<u64>, ready: &dyn Fn() -> bool) {
-        let mut slept = false;
         let is_late = || deadline_ns.is_some_and(|at| axhal::time::monotonic_time_nanos() >= at);
-        block_on(poll_fn(|context| {
-            if ready() || is_late() {
-                return Poll::Ready(());
-            }
-            self.waiting.register(Sleeper::current(context));
-            if let Some(at_ns) = deadline_ns {
-                self.alarm.ring_by(at_ns);
-            }
-            slept = true;
-            // A wake between the look above and the registration is seen here.
-            match ready() {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        }));
-        if slept {
-            self.waiting.forget_current();
+        let is_over = || ready() || is_late();
+        match thread::current_seat() {
+            Some(seat) => self.wait_in_seat(&seat, deadline_ns, &is_over),
+            None => self.wait_as_thread(deadline_ns, &is_over),
         }
     }
 
     fn wake(&self) {
         self.waiting.wake();
+    }
+}
+
+impl Event {
+    fn wait_in_seat(&self, seat: &Arc<Seat>, deadline_ns: Option<u64>, is_over: &dyn Fn() -> bool) {
+        let waiter = Waiter::VCpu(seat.clone());
+        while !is_over() {
+            self.begin(waiter.clone(), deadline_ns);
+            // A wake between the look above and the registration is seen here.
+            if is_over() {
+                return self.waiting.forget(&waiter);
+            }
+            seat.rest();
+        }
+        self.waiting.forget(&waiter);
+    }
+
+    fn wait_as_thread(&self, deadline_ns: Option<u64>, is_over: &dyn Fn() -> bool) {
+        let mut slept = None;
+        block_on(poll_fn(|context| {
+            if is_over() {
+                return Poll::Ready(());
+            }
+            let waiter = Waiter::Other(Sleeper::current(context));
+            self.begin(waiter.clone(), deadline_ns);
+            slept = Some(waiter);
+            match is_over() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        }));
+        if let Some(waiter) = slept {
+            self.waiting.forget(&waiter);
+        }
+    }
+
+    fn begin(&self, waiter: Waiter, deadline_ns: Option<u64>) {
+        self.waiting.register(waiter);
+        if let Some(at_ns) = deadline_ns {
+            self.alarm.ring_by(at_ns);
+        }
     }
 }

@@ -9,14 +9,15 @@ use axalloc::{UsageKind, global_allocator};
 use axdevice::{AlarmListener, Clock, SharedAlarm};
 use axhal::{irq, mem, percpu::this_cpu_id};
 use axvm::{
-    AxVCpuHal, AxVMHal, HostPhysAddr, HostVirtAddr, PCpuId, PCpuSet, VCpuId, VCpuTask, VMId,
+    AxVCpuHal, AxVMHal, HostPhysAddr, HostVirtAddr, PCpuId, PCpuSet, Progress, VCpuId, VCpuTask,
+    VMId,
 };
 use kernel_guard::NoPreempt;
 
 use super::{
     alarm::HostAlarm,
     event::Event,
-    memory, random,
+    memory, random, seat,
     thread::{self, Thread},
     timer,
 };
@@ -110,6 +111,16 @@ impl AxVCpuHal for Host {
     fn kick_pcpu(&self, cpu: PCpuId) {
         let target = irq::IpiTarget::Other { cpu_id: cpu.0 };
         irq::send_ipi(irq::IPI_IRQ, target);
+    }
+
+    fn yield_vcpu(&self, progress: Progress) {
+        if let Some(seat) = thread::current_seat() {
+            seat.give_up(progress);
+        }
+    }
+
+    fn hurry_vcpu(&self, vm: VMId, vcpu: VCpuId) {
+        seat::hurry(vm, vcpu);
     }
 
     fn interrupt_at(&self, deadline_ns: u64) {

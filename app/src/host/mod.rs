@@ -7,6 +7,7 @@
 //! ArceOS. What is a function of values is tested on the host.
 
 pub mod pool;
+pub mod shares;
 
 #[cfg(target_os = "none")]
 mod address_space;
@@ -20,6 +21,8 @@ mod hal;
 mod memory;
 #[cfg(target_os = "none")]
 mod random;
+#[cfg(target_os = "none")]
+mod seat;
 #[cfg(target_os = "none")]
 mod thread;
 #[cfg(target_os = "none")]

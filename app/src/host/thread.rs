@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! Threads: each vCPU is an ArceOS task, and its registers follow the task.
 //!
-//! The task's extension is the vCPU's switch hooks, which ArceOS calls with
-//! interrupts closed when it switches the task in and out.
+//! The task's extension is the vCPU's seat and by it the switch hooks, which
+//! ArceOS calls with interrupts closed when it switches the task in and out.
 
 use alloc::{string::String, sync::Arc};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -11,21 +11,24 @@ use axtask::{AxCpuMask, AxTaskExt, TaskExt, TaskInner};
 use axvm::{HostEvent, HostThread, PCpuId, PCpuSet, VCpuId, VCpuTask, VMId};
 use extern_trait::extern_trait;
 
-use super::event::{self, Event};
+use super::{
+    event::{self, Event},
+    seat::Seat,
+};
 
 const STACK_BYTES: usize = axconfig::TASK_STACK_SIZE;
 
-/// What a vCPU's task carries: what to do when it is switched.
-struct VCpuExt(Arc<dyn VCpuTask>);
+/// What a vCPU's task carries: its claim to the CPUs, and with that the vCPU.
+struct VCpuExt(Arc<Seat>);
 
 #[extern_trait]
 impl TaskExt for VCpuExt {
     fn on_enter(&self) {
-        self.0.on_enter();
+        self.0.task().on_enter();
     }
 
     fn on_leave(&self) {
-        self.0.on_leave();
+        self.0.task().on_leave();
     }
 }
 
@@ -58,10 +61,15 @@ impl HostThread for Thread {
 /// Starts a thread for a vCPU; `None` if none of its CPUs exists.
 pub(super) fn spawn_vcpu(name: String, cpus: PCpuSet, task: Arc<dyn VCpuTask>) -> Option<Thread> {
     let mask = cpu_mask(cpus)?;
-    let body = task.clone();
-    let (mut inner, thread) = make(name, move || body.main());
+    let seat = Seat::new(task, cpus.0);
+    let body = seat.clone();
+    let (mut inner, thread) = make(name, move || {
+        body.begin();
+        body.task().main();
+        body.end();
+    });
     inner.set_cpumask(mask);
-    *inner.task_ext_mut() = Some(AxTaskExt::from_impl(VCpuExt(task)));
+    *inner.task_ext_mut() = Some(AxTaskExt::from_impl(VCpuExt(seat)));
     start(inner);
     Some(thread)
 }
@@ -100,7 +108,7 @@ pub fn sleep_ms(milliseconds: u64) {
 /// Puts a new task into a run queue, and wakes the CPU that it is for.
 fn start(inner: TaskInner) {
     let task = axtask::spawn_task(inner);
-    event::tell_cpu_of(&task);
+    event::tell_cpu(task.cpu_id() as usize);
 }
 
 /// Returns the CPUs of a set that this machine has, if there is one.
@@ -116,7 +124,12 @@ fn cpu_mask(cpus: PCpuSet) -> Option<AxCpuMask> {
 
 /// Returns which vCPU the calling thread runs.
 pub(super) fn current_vcpu() -> Option<(VMId, VCpuId)> {
+    current_seat().map(|seat| seat.task().id())
+}
+
+/// Returns the calling thread's seat, if it is a vCPU's.
+pub(super) fn current_seat() -> Option<Arc<Seat>> {
     let task = axtask::current_may_uninit()?;
     let ext = task.task_ext()?;
-    Some(AxTaskExt::downcast_ref::<VCpuExt>(ext).0.id())
+    Some(AxTaskExt::downcast_ref::<VCpuExt>(ext).0.clone())
 }

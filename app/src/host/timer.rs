@@ -13,7 +13,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use axhal::{irq, percpu::this_cpu_id, time};
 use kernel_guard::NoPreemptIrqSave;
 
-use super::alarm::{AlarmList, Bell, NEVER};
+use super::{
+    alarm::{AlarmList, Bell, NEVER},
+    seat,
+};
 
 const CPUS_MAX: usize = axconfig::plat::MAX_CPU_NUM;
 const TICK_NS: u64 = time::NANOS_PER_SEC / axconfig::TICKS_PER_SEC as u64;
@@ -49,6 +52,7 @@ pub fn init() {
     irq::register(time::irq_num(), on_interrupt);
     irq::unregister(irq::IPI_IRQ);
     irq::register(irq::IPI_IRQ, || {});
+    seat::init();
 }
 
 /// Makes an alarm that was just set wait for the calling CPU's timer.

@@ -10,12 +10,14 @@
 //! Interrupts must be closed from there until the entry, so that this
 //! interrupt is taken in the guest. No lock is involved.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use axdevice::AlarmListener;
 use axvm_types::{VCpuId, VMId};
 
-use crate::{AxVCpuHal, CpuPower, HostEvent, PCpuId, VCpuStats, power::PowerSwitch};
+use crate::{
+    AxVCpuHal, CpuPower, ExitKind, HostEvent, PCpuId, Progress, VCpuStats, power::PowerSwitch,
+};
 
 /// What can be asked of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +29,12 @@ pub enum Request {
     Look = 1 << 1,
     /// Come out and let the machine's timed devices do what is due.
     Tick = 1 << 2,
+    /// Come out and let other vCPUs run.
+    Yield = 1 << 3,
 }
+
+/// No loop that waits for another CPU is larger.
+const SPIN_LOOP_BYTES: u64 = 256;
 
 /// The vCPU is not in its guest.
 const OUTSIDE: usize = usize::MAX;
@@ -43,6 +50,11 @@ pub struct VCpuControl<H: AxVCpuHal> {
     event: H::Event,
     /// Its thread waits, or is about to: only then is a wake worth its price.
     waits: AtomicBool,
+    /// Its thread lets others run.
+    yields: AtomicBool,
+    /// Where the guest was, and what calls it had made, at the last look.
+    seen_pc: AtomicU64,
+    seen_calls: AtomicU64,
     stats: VCpuStats,
     pub(crate) switch: PowerSwitch,
 }
@@ -62,6 +74,9 @@ impl<H: AxVCpuHal> VCpuControl<H> {
             in_guest_on: AtomicUsize::new(OUTSIDE),
             event: hal.new_event(),
             waits: AtomicBool::new(false),
+            yields: AtomicBool::new(false),
+            seen_pc: AtomicU64::new(0),
+            seen_calls: AtomicU64::new(0),
             stats: VCpuStats::new(),
             switch: PowerSwitch::new(power),
         }
@@ -97,6 +112,9 @@ impl<H: AxVCpuHal> VCpuControl<H> {
         fence(Ordering::SeqCst);
         match self.in_guest_on.load(Ordering::Relaxed) {
             OUTSIDE if self.waits.load(Ordering::Relaxed) => self.event.wake(),
+            OUTSIDE if self.yields.load(Ordering::Relaxed) => {
+                self.hal.hurry_vcpu(self.vm, self.id);
+            }
             OUTSIDE => {}
             cpu => self.hal.kick_pcpu(PCpuId(cpu)),
         }
@@ -115,7 +133,7 @@ impl<H: AxVCpuHal> VCpuControl<H> {
 
     /// Tells whether a request waits that the thread has to handle, not the guest.
     pub(crate) fn is_called(&self) -> bool {
-        let calls = Request::Look as u32 | Request::Tick as u32;
+        let calls = Request::Look as u32 | Request::Tick as u32 | Request::Yield as u32;
         self.requests.load(Ordering::Relaxed) & calls != 0
     }
 
@@ -149,6 +167,27 @@ impl<H: AxVCpuHal> VCpuControl<H> {
         match self.in_guest_on.load(Ordering::Acquire) {
             OUTSIDE => None,
             cpu => Some(PCpuId(cpu)),
+        }
+    }
+
+    /// Lets other vCPUs run, as the vCPU's thread.
+    pub(crate) fn yield_to_others(&self, pc: u64) {
+        let progress = self.progress(pc);
+        self.yields.store(true, Ordering::SeqCst);
+        self.hal.yield_vcpu(progress);
+        self.yields.store(false, Ordering::SeqCst);
+    }
+
+    /// Compares where the guest is with where it was when this was asked last.
+    fn progress(&self, pc: u64) -> Progress {
+        let calls = ExitKind::ALL.into_iter();
+        let calls = calls.filter(|kind| *kind != ExitKind::Interrupt);
+        let calls = calls.fold(0, |sum: u64, kind| sum.wrapping_add(self.stats.exits(kind)));
+        let was_pc = self.seen_pc.swap(pc, Ordering::Relaxed);
+        let had_calls = self.seen_calls.swap(calls, Ordering::Relaxed);
+        match had_calls == calls && was_pc.abs_diff(pc) < SPIN_LOOP_BYTES {
+            true => Progress::Spins,
+            false => Progress::Moves,
         }
     }
 

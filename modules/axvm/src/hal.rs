@@ -32,6 +32,16 @@ impl PCpuSet {
     }
 }
 
+/// What a guest seems to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It goes on.
+    Moves,
+    /// It was in the same small loop before, without an exit meanwhile: likely it
+    /// waits for another vCPU.
+    Spins,
+}
+
 /// What virtual machines need of the host.
 pub trait AxVMHal: AxVCpuHal {
     /// A thread that runs one vCPU.
@@ -103,6 +113,16 @@ pub trait AxVCpuHal: Clone + Send + Sync + 'static {
         false
     }
 
+    /// Lets other vCPUs run, if it is their turn: a vCPU's thread calls this that
+    /// was asked to by [`VCpuTask::yield_soon`].
+    ///
+    /// Hosts that share no physical CPUs among vCPUs ask nobody.
+    fn yield_vcpu(&self, _progress: Progress) {}
+
+    /// Tells that a vCPU whose thread is in [`Self::yield_vcpu`] has an interrupt
+    /// to take, which somebody may be waiting for.
+    fn hurry_vcpu(&self, _vm: VMId, _vcpu: VCpuId) {}
+
     /// Runs `f` with the calling thread held on this CPU.
     fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R;
 }
@@ -132,6 +152,10 @@ pub trait VCpuTask: Send + Sync {
 
     /// Runs the vCPU until its VM stops.
     fn main(&self);
+
+    /// Asks the thread to call [`AxVCpuHal::yield_vcpu`] soon; any thread and any
+    /// interrupt handler may.
+    fn yield_soon(&self);
 
     /// Loads the guest's registers: the thread was switched in on this CPU.
     ///

@@ -55,7 +55,7 @@ pub use config::{
 pub use control::{Request, VCpuControl};
 pub use error::{Error, Result};
 pub use exit::{AxVCpuExitReason, ConsoleCall, CpuUpStatus, ExitKind, IpiTargets};
-pub use hal::{AxVCpuHal, AxVMHal, HostEvent, HostThread, PCpuId, PCpuSet, VCpuTask};
+pub use hal::{AxVCpuHal, AxVMHal, HostEvent, HostThread, PCpuId, PCpuSet, Progress, VCpuTask};
 pub use machine::Machine;
 pub use memory::Ram;
 pub use power::CpuPower;

@@ -13,8 +13,8 @@ use axvm_types::{GuestPhysAddr, VCpuId, VMId};
 
 use crate::{
     ArchVm, AxArchVCpu, AxVCpuExitReason as Exit, AxVCpuHal, AxVCpuRef, CpuPower, CpuUpStatus,
-    Error, GuestAccess, IpiTargets, Machine, MappingFlags, Request, Result, VCpuState, VCpuTask,
-    VmFault, VmOutcome, access, console,
+    Error, GuestAccess, IpiTargets, Machine, MappingFlags, Request, Result, VCpuControl, VCpuState,
+    VCpuTask, VmFault, VmOutcome, access, console,
     machine::{Parks, Wish},
     power::StartAt,
 };
@@ -26,8 +26,7 @@ const HYPERCALL_UNKNOWN: u64 = u64::MAX;
 
 /// One vCPU's thread.
 pub(crate) struct VCpuThread<A: ArchVm> {
-    id: (VMId, VCpuId),
-    hal: A::Hal,
+    control: Arc<VCpuControl<A::Hal>>,
     /// Both go when the thread's work ends, whenever the host forgets the thread.
     parts: Lock<Option<Parts<A>>>,
 }
@@ -49,8 +48,7 @@ impl<A: ArchVm> Clone for Parts<A> {
 impl<A: ArchVm> VCpuThread<A> {
     pub(crate) fn new(machine: Arc<Machine<A>>, vcpu: AxVCpuRef<A>) -> Self {
         Self {
-            id: (vcpu.control().vm_id(), vcpu.id()),
-            hal: machine.hal.clone(),
+            control: vcpu.control().clone(),
             parts: Lock::new(Some(Parts { machine, vcpu })),
         }
     }
@@ -58,18 +56,25 @@ impl<A: ArchVm> VCpuThread<A> {
 
 impl<A: ArchVm> VCpuTask for VCpuThread<A> {
     fn id(&self) -> (VMId, VCpuId) {
-        self.id
+        (self.control.vm_id(), self.control.id())
+    }
+
+    fn yield_soon(&self) {
+        self.control.request(Request::Yield);
     }
 
     fn main(&self) {
-        let parts = self.hal.without_preemption(|| self.parts.lock().clone());
+        let parts = self
+            .control
+            .hal()
+            .without_preemption(|| self.parts.lock().clone());
         let Some(parts) = parts else {
             return;
         };
         if let Err(error) = parts.run_until_end() {
             parts.crash(format!("{error}"));
         }
-        self.hal.without_preemption(|| {
+        self.control.hal().without_preemption(|| {
             if parts.vcpu.state() == VCpuState::Ready {
                 // A failure leaves it Invalid, which is as good here.
                 let _ = parts.vcpu.unbind();
@@ -127,6 +132,9 @@ impl<A: ArchVm> Parts<A> {
             }
             if control.take(Request::Tick) {
                 self.machine.timers.tick(self.hal().current_time_nanos());
+            }
+            if control.take(Request::Yield) {
+                control.yield_to_others(self.with_vcpu(|vcpu| vcpu.guest_pc()));
             }
             control.take(Request::Look);
             match run.wish() {

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! A vCPU's seat: its thread's claim to the physical CPUs.
+//!
+//! ArceOS puts a woken thread on any CPU of its mask, busy or not, and lets it
+//! wait there for whole time slices. So a vCPU's thread is ready for ArceOS only
+//! while [`Shares`] has given it a CPU, and on that CPU alone; otherwise it is
+//! parked here. The books are changed under one short lock with interrupts
+//! closed, and what comes out of that is done after it is given back.
+
+use alloc::{sync::Arc, vec::Vec};
+use core::{
+    future::poll_fn,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    task::Poll,
+};
+
+use axdevice::{Alarm, AlarmListener};
+use axhal::{percpu::this_cpu_id, time::monotonic_time_nanos};
+use axtask::{AxCpuMask, future::block_on};
+use axvm::{Progress, VCpuId, VCpuTask, VMId};
+use kernel_guard::NoPreemptIrqSave;
+use kspin::SpinNoIrq;
+use spin::Once;
+
+use super::{
+    alarm::HostAlarm,
+    event::{self, Sleeper},
+    shares::{Orders, SeatId, Shares, WEIGHT},
+};
+
+/// A vCPU's claim, held by its thread and by the books.
+pub(super) struct Seat {
+    id: SeatId,
+    task: Arc<dyn VCpuTask>,
+    /// It has been given a CPU, and its thread has not gone on yet.
+    is_called: AtomicBool,
+    /// The CPU that it was given last.
+    cpu: AtomicUsize,
+    /// What it is about to rest for has come already.
+    is_woken: AtomicBool,
+    parked: SpinNoIrq<Option<Sleeper>>,
+}
+
+/// The books, and whom they are about.
+struct Board {
+    shares: Shares,
+    seats: Vec<Arc<Seat>>,
+}
+
+static BOARD: SpinNoIrq<Board> = SpinNoIrq::new(Board {
+    shares: Shares::new(),
+    seats: Vec::new(),
+});
+
+/// Rings when a vCPU has to be looked at that runs while another one waits.
+static LOOK_ALARM: Once<HostAlarm> = Once::new();
+
+/// Begins to share the machine's CPUs.
+pub(super) fn init() {
+    BOARD.lock().shares.set_cpus(axhal::cpu_num());
+    LOOK_ALARM.call_once(|| HostAlarm::new(Arc::new(LookAround)));
+}
+
+/// Lets a vCPU that waits for its turn have an interrupt's head start.
+pub(super) fn hurry(vm: VMId, vcpu: VCpuId) {
+    let here = this_cpu_id();
+    change(|board, now_ns| match board.seat_of_vcpu(vm, vcpu) {
+        Some(id) => board.shares.hurry(id, here, now_ns),
+        None => Orders::default(),
+    });
+}
+
+struct LookAround;
+
+impl AlarmListener for LookAround {
+    fn alarm_rings(&self) {
+        for cpu in 0..axhal::cpu_num() {
+            change(|board, now_ns| Orders {
+                ask: board.shares.overdue(cpu, now_ns),
+                ..Orders::default()
+            });
+        }
+    }
+}
+
+/// Changes the books and does what comes out of it.
+fn change(step: impl FnOnce(&mut Board, u64) -> Orders) {
+    let _guard = NoPreemptIrqSave::new();
+    let mut board = BOARD.lock();
+    let orders = step(&mut board, monotonic_time_nanos());
+    let look_ns = board.shares.next_look_ns();
+    let called = |order: Option<(SeatId, usize)>| order.map(|(id, cpu)| (board.seat(id), cpu));
+    let (run, moves) = (called(orders.run), called(orders.moves));
+    let ask = orders.ask.and_then(|id| board.seat(id));
+    drop(board);
+    for (seat, cpu) in run.into_iter().chain(moves) {
+        if let Some(seat) = seat {
+            seat.call(cpu);
+        }
+    }
+    if let Some(seat) = ask {
+        seat.task.yield_soon();
+    }
+    if let (Some(at_ns), Some(alarm)) = (look_ns, LOOK_ALARM.get()) {
+        alarm.ring_by(at_ns);
+    }
+}
+
+impl Board {
+    fn seat(&self, id: SeatId) -> Option<Arc<Seat>> {
+        self.seats.iter().find(|seat| seat.id == id).cloned()
+    }
+
+    fn seat_of_vcpu(&self, vm: VMId, vcpu: VCpuId) -> Option<SeatId> {
+        let seat = self.seats.iter().find(|seat| seat.task.id() == (vm, vcpu));
+        seat.map(|seat| seat.id)
+    }
+}
+
+impl Seat {
+    /// Makes a seat for a vCPU that may run on `cpus`.
+    pub(super) fn new(task: Arc<dyn VCpuTask>, cpus: u64) -> Arc<Self> {
+        let mut board = BOARD.lock();
+        let seat = Arc::new(Self {
+            id: board.shares.add(cpus, WEIGHT),
+            task,
+            is_called: AtomicBool::new(false),
+            cpu: AtomicUsize::new(0),
+            is_woken: AtomicBool::new(false),
+            parked: SpinNoIrq::new(None),
+        });
+        board.seats.push(seat.clone());
+        seat
+    }
+
+    /// Returns the vCPU's side.
+    pub(super) fn task(&self) -> &Arc<dyn VCpuTask> {
+        &self.task
+    }
+
+    /// Waits for the first turn, as the new thread.
+    pub(super) fn begin(&self) {
+        change(|board, now_ns| board.shares.ready(self.id, now_ns));
+        self.park();
+    }
+
+    /// Gives the CPU and the seat up, as the thread that ends.
+    pub(super) fn end(&self) {
+        change(|board, now_ns| {
+            let orders = board.shares.rest(self.id, now_ns);
+            board.shares.remove(self.id);
+            board.seats.retain(|seat| seat.id != self.id);
+            orders
+        });
+    }
+
+    /// Gives the CPU up and waits for [`Self::wake`] and a turn, as the thread;
+    /// returns at once if it was woken meanwhile.
+    pub(super) fn rest(&self) {
+        let mut rests = false;
+        change(|board, now_ns| {
+            rests = !self.is_woken.swap(false, Ordering::Relaxed);
+            match rests {
+                true => board.shares.rest(self.id, now_ns),
+                false => Orders::default(),
+            }
+        });
+        if rests {
+            self.park();
+        }
+    }
+
+    /// Makes the thread go on when its turn comes; anybody may call.
+    pub(super) fn wake(&self) {
+        change(|board, now_ns| {
+            if board.shares.is_away(self.id) {
+                return board.shares.ready(self.id, now_ns);
+            }
+            self.is_woken.store(true, Ordering::Relaxed);
+            Orders::default()
+        });
+    }
+
+    /// Lets another vCPU have the CPU if that is its turn, as the thread.
+    pub(super) fn give_up(&self, progress: Progress) {
+        let mut keeps = true;
+        change(|board, now_ns| {
+            let orders = board.shares.give_up(self.id, progress, now_ns);
+            keeps = orders.run.is_none();
+            orders
+        });
+        if !keeps {
+            self.park();
+        }
+    }
+
+    /// Waits to be called, and goes on on the CPU that it was given.
+    fn park(&self) {
+        block_on(poll_fn(|context| {
+            if self.is_called.swap(false, Ordering::AcqRel) {
+                return Poll::Ready(());
+            }
+            *self.parked.lock() = Some(Sleeper::current(context));
+            match self.is_called.swap(false, Ordering::AcqRel) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        }));
+        let cpu = self.cpu.load(Ordering::Relaxed);
+        // It was called before it slept, and has not been moved by its wake.
+        if cpu != this_cpu_id() {
+            axtask::set_current_affinity(AxCpuMask::one_shot(cpu));
+        }
+    }
+
+    /// Lets the thread go on on a CPU.
+    fn call(&self, cpu: usize) {
+        self.cpu.store(cpu, Ordering::Relaxed);
+        let parked = self.parked.lock().clone();
+        self.is_called.store(true, Ordering::Release);
+        match parked {
+            Some(thread) => thread.wake_on(cpu),
+            None => event::tell_cpu(cpu),
+        }
+    }
+}
