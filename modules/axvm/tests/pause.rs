@@ -182,7 +182,7 @@ fn a_pause_that_returned_well_paused_and_nothing_else() {
         let vm = bench.vm(3, &work.cpu_start(1, "off", 0).label("off").power_off());
         vm.init().unwrap();
         let mut paused = 0;
-        for _ in 0..300 {
+        for _ in 0..100 {
             vm.boot().unwrap();
             match vm.pause() {
                 Ok(()) => {
@@ -202,7 +202,7 @@ fn a_pause_that_returned_well_paused_and_nothing_else() {
             }
             assert_eq!(vm.wait_stopped(), Some(VmOutcome::PoweredOff));
         }
-        println!("{paused} of 300 pauses came first");
+        println!("{paused} of 100 pauses came first");
         vm.delete().unwrap();
         bench.host.check();
     });
