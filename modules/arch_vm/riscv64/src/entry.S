@@ -5,10 +5,12 @@
 //      the guest's CSRs loaded.
 // Out: as a function that returns; the frame has the guest's registers.
 //
-//  caller -> save s0-s11 ra gp tp -> sscratch = vCPU, stvec = 2f -> 5:
+//  caller -> save s0-s11 ra gp tp -> 4: sscratch = vCPU, stvec = 2f, the guest's
+//     sepc, sstatus, gp, tp, s0-s11 -> 5: its ra, sp, t0-t6, a0-a7, sret
 //  2: guest traps -> save t0-t6 a0-a7 ra sp -> a call? finish it on the host's
-//     stack: sepc behind it -> 5: load those, sret
-//  6: anything else -> save the rest -> sscratch 0, stvec back -> caller
+//     stack: sepc behind it -> 5:
+//  6: anything else -> save the rest -> all as the host has it, but for s0-s11
+//     -> deal with it: 4: or -> caller
 //
 // What is between 2 and 5 keeps sscratch, stvec, sstatus and hstatus as they are
 // in the guest, and gp and tp are the guest's, too.
@@ -33,16 +35,19 @@
     sd      s10, 13 * 8(sp)
     sd      s11, 14 * 8(sp)
     sd      sp, {host_sp}(a0)
+    csrr    t0, stvec
+    sd      t0, {host_stvec}(a0)
+    csrr    t0, sstatus
+    sd      t0, {host_sstatus}(a0)
 
+4:
     csrw    sscratch, a0
     la      t0, 2f
-    csrrw   t0, stvec, t0
-    sd      t0, {host_stvec}(a0)
+    csrw    stvec, t0
     ld      t0, {sepc}(a0)
     csrw    sepc, t0
     ld      t0, {sstatus}(a0)
-    csrrw   t0, sstatus, t0
-    sd      t0, {host_sstatus}(a0)
+    csrw    sstatus, t0
     li      t0, {spv}
     csrs    0x600, t0               // hstatus: sret goes to V=1
     ld      gp,  3 * 8(a0)
@@ -87,12 +92,11 @@
     li      t1, {supervisor_ecall}
     ld      sp, {host_sp}(a0)
     bne     t0, t1, 6f
-    call    {finish_call}
+    call    {finish_call}           // returns the vCPU, or 0
     beqz    a0, 6f
     csrr    t0, sepc
     addi    t0, t0, 4
     csrw    sepc, t0
-    csrr    a0, sscratch
 5:
     ld      ra,  1 * 8(a0)
     ld      sp,  2 * 8(a0)
@@ -137,10 +141,12 @@
     sd      t0, {sstatus}(a0)
     csrr    t0, sepc
     sd      t0, {sepc}(a0)
-
-    ld      ra,  0 * 8(sp)
     ld      gp,  1 * 8(sp)
     ld      tp,  2 * 8(sp)
+    call    {take_exit}             // returns the vCPU, or 0
+    bnez    a0, 4b
+
+    ld      ra,  0 * 8(sp)
     ld      s0,  3 * 8(sp)
     ld      s1,  4 * 8(sp)
     ld      s2,  5 * 8(sp)

@@ -17,6 +17,7 @@ use axvm::AxVMHal;
 use crate::{
     exit, fast,
     frame::{FloatRegisters, Frame},
+    run,
     vcpu::RiscvVCpu,
 };
 
@@ -25,7 +26,8 @@ const SPV: u64 = 1 << 7;
 /// sstatus.SIE.
 const SIE: u64 = 1 << 1;
 
-/// Runs the guest until a trap comes that [`fast::finish_call`] does not finish.
+/// Runs the guest until a trap comes after which [`run::take_exit`] does not let it
+/// go on; those that [`fast::finish_call`] finishes do not even get there.
 ///
 /// # Safety
 /// 1. `vcpu` is valid, and nobody else uses it.
@@ -43,6 +45,7 @@ pub(crate) unsafe extern "C" fn enter<H: AxVMHal>(vcpu: *mut RiscvVCpu<H>) {
         spv = const SPV,
         supervisor_ecall = const exit::SUPERVISOR_ECALL,
         finish_call = sym fast::finish_call::<H>,
+        take_exit = sym run::take_exit::<H>,
     )
 }
 
@@ -88,6 +91,14 @@ guarded!(
     "hlvx.hu a0, (t1)"
 );
 guarded!(
+    /// Reads four aligned bytes of guest code as the guest would fetch them.
+    ///
+    /// # Safety
+    /// Interrupts are closed, and a guest's CSRs are loaded.
+    fetch_word,
+    "hlvx.wu a0, (t1)"
+);
+guarded!(
     /// Reads eight bytes of guest memory as the guest would load them.
     ///
     /// # Safety
@@ -114,6 +125,14 @@ fn result(guarded: Guarded) -> Option<u64> {
 pub(crate) fn fetch(address: u64) -> Option<u16> {
     // SAFETY: the caller is between an exit and the opening of interrupts.
     result(unsafe { fetch_half(address) }).map(|half| half as u16)
+}
+
+/// Fetches four bytes of guest code at a multiple of four; `None` if that trapped.
+///
+/// Called as [`fetch`] is.
+pub(crate) fn fetch_aligned(address: u64) -> Option<u32> {
+    // SAFETY: the caller is between an exit and the opening of interrupts.
+    result(unsafe { fetch_word(address) }).map(|word| word as u32)
 }
 
 /// Loads eight bytes of guest memory; `None` if that trapped, and scause, stval

@@ -13,6 +13,10 @@ pub(crate) fn fetch(_address: u64) -> Option<u16> {
     None
 }
 
+pub(crate) fn fetch_aligned(_address: u64) -> Option<u32> {
+    None
+}
+
 pub(crate) fn load(_address: u64) -> Option<u64> {
     None
 }

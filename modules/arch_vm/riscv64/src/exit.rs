@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! What to do when a guest has trapped.
 //!
-//! Called by the vCPU after each exit, interrupts closed and the trap's CSRs
-//! untouched. Firmware calls, waits with something pending and accesses to the
-//! interrupt controller end here; the rest leaves to axvm.
+//! Called by `run` after each exit that `fast` did not finish, interrupts closed
+//! and the trap's CSRs untouched. Firmware calls, waits with something pending and
+//! device accesses (`mmio`) end here; the rest leaves to axvm.
 //!
 //! Spec: RISC-V Privileged, "H" extension, "Trap Cause Codes", htval, htinst.
 
 use core::sync::atomic::Ordering;
 
 use axdevice::GuestMemory;
-use axvm::{
-    AccessWidth, AxVCpuExitReason as Exit, AxVMHal, CpuPower, ExitKind, GuestPhysAddr, MappingFlags,
-};
+use axvm::{AxVCpuExitReason as Exit, AxVMHal, CpuPower, ExitKind, GuestPhysAddr, MappingFlags};
 use sbi_spec::pmu::firmware_event::{
     FENCE_I_SENT, IPI_SENT, SET_TIMER, SFENCE_VMA_ASID_SENT, SFENCE_VMA_SENT,
 };
@@ -23,13 +21,11 @@ use crate::{
     fence::{Asid, Fence},
     flush,
     frame::A0,
-    harts,
-    insn::{self, Access, Extension, Kind, Transformed},
+    insn, mmio,
     regs::{CAUSE, HTINST, HTVAL, HVIP, SCAUSE, SSTATUS, STVAL, VS_INTERRUPTS},
     sbi::{self, Counters, Hart, HartSet, Now, Outcome, State},
     trap::{Cause, Fault},
     vcpu::{RiscvVCpu, Trapped},
-    vm::PLIC,
 };
 
 /// Causes of traps that come out of a guest.
@@ -48,33 +44,39 @@ const WRS_NTO: u64 = 0x00d0_0073;
 pub(crate) enum Step {
     /// The guest goes on.
     Resume,
-    /// axvm takes it.
-    Leave(Exit),
+    /// axvm takes it: it is in [`RiscvVCpu::left`].
+    Leave,
 }
 
 /// Handles a trap.
+///
+/// What it calls is not inlined but for the accesses to devices, which are the most
+/// and would pay for the registers of the rest.
+#[inline]
 pub(crate) fn handle<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
     let cause = SCAUSE.extract();
-    let code = cause.read(CAUSE::CODE);
     if cause.is_set(CAUSE::INTERRUPT) {
-        return Step::Leave(Exit::ExternalInterrupt { vector: code });
+        let vector = cause.read(CAUSE::CODE);
+        return vcpu.leave(Exit::ExternalInterrupt { vector });
     }
-    match code {
+    match cause.get() {
         SUPERVISOR_ECALL => firmware_call(vcpu),
         FETCH_GUEST_PAGE_FAULT => fetch_fault(vcpu),
-        LOAD_GUEST_PAGE_FAULT => data_fault(vcpu, Cause::LoadAccessFault),
-        STORE_GUEST_PAGE_FAULT => data_fault(vcpu, Cause::StoreAccessFault),
+        LOAD_GUEST_PAGE_FAULT => mmio::fault(vcpu, Cause::LoadAccessFault),
+        STORE_GUEST_PAGE_FAULT => mmio::fault(vcpu, Cause::StoreAccessFault),
         VIRTUAL_INSTRUCTION => virtual_instruction(vcpu),
-        _ => unhandled(code),
+        code => unhandled(vcpu, code),
     }
 }
 
-fn unhandled(code: u64) -> Step {
+#[cold]
+fn unhandled<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>, code: u64) -> Step {
     let detail = STVAL.get();
-    Step::Leave(Exit::Unhandled { code, detail })
+    vcpu.leave(Exit::Unhandled { code, detail })
 }
 
 /// Answers a call of the guest's supervisor.
+#[inline(never)]
 fn firmware_call<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
     let call = vcpu.frame.call();
     vcpu.count(ExitKind::Firmware);
@@ -93,7 +95,7 @@ fn firmware_call<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
         Outcome::Leave(exit, answer) => {
             vcpu.frame.skip(ECALL_BYTES);
             vcpu.answer = answer;
-            return Step::Leave(exit);
+            return vcpu.leave(exit);
         }
     }
     vcpu.frame.skip(ECALL_BYTES);
@@ -101,17 +103,20 @@ fn firmware_call<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
 }
 
 /// Returns the guest physical address of a guest page fault.
-fn faulting_address() -> u64 {
+#[inline]
+pub(crate) fn faulting_address() -> u64 {
     (HTVAL.get() << 2) | (STVAL.get() & 3)
 }
 
-fn physical(address: u64) -> GuestPhysAddr {
+#[inline]
+pub(crate) fn physical(address: u64) -> GuestPhysAddr {
     GuestPhysAddr::from_usize(address as usize)
 }
 
+#[inline(never)]
 fn fetch_fault<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
     let value = STVAL.get();
-    if insn::transformed(HTINST.get()) == Transformed::TableWalk {
+    if insn::is_table_walk(HTINST.get()) {
         let cause = Cause::FetchAccessFault;
         vcpu.inject(Fault { cause, value });
         return Step::Resume;
@@ -120,57 +125,17 @@ fn fetch_fault<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
         pc: vcpu.frame.pc,
         address: value,
     });
-    Step::Leave(Exit::NestedPageFault {
+    vcpu.leave(Exit::NestedPageFault {
         addr: physical(faulting_address()),
         access_flags: MappingFlags::EXECUTE,
     })
 }
 
-/// Emulates a load or store outside RAM; `refusal` is what else it would be.
-fn data_fault<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>, refusal: Cause) -> Step {
-    let address = faulting_address();
-    let value = STVAL.get();
-    if vcpu.harts.is_ram(physical(address), 1) {
-        return unmapped_ram(address, refusal);
-    }
-    let access = match insn::transformed(HTINST.get()) {
-        Transformed::Instruction(access) => access,
-        Transformed::TableWalk => None,
-        Transformed::Absent => match fetch(vcpu.frame.pc) {
-            Some(word) => insn::decode(word),
-            // The guest's tables changed under it: its own fetch will tell.
-            None => return Step::Resume,
-        },
-    };
-    let Some(access) = access else {
-        let cause = refusal;
-        vcpu.inject(Fault { cause, value });
-        return Step::Resume;
-    };
-    vcpu.trapped = Some(Trapped {
-        pc: vcpu.frame.pc,
-        address: value,
-    });
-    vcpu.frame.skip(access.length);
-    match PLIC.offset_of(address) {
-        Some(offset) => interrupt_controller(vcpu, offset, access),
-        None => Step::Leave(device_access(vcpu, physical(address), access)),
-    }
-}
-
-/// All RAM is mapped, so that this is a fault of the hypervisor's own books.
-fn unmapped_ram(address: u64, refusal: Cause) -> Step {
-    Step::Leave(Exit::NestedPageFault {
-        addr: physical(address),
-        access_flags: match refusal {
-            Cause::StoreAccessFault => MappingFlags::WRITE,
-            _ => MappingFlags::READ,
-        },
-    })
-}
-
 /// Fetches the instruction at `pc`; a compressed one is in the low half.
-fn fetch(pc: u64) -> Option<u32> {
+pub(crate) fn fetch(pc: u64) -> Option<u32> {
+    if pc.is_multiple_of(4) {
+        return entry::fetch_aligned(pc);
+    }
     let low = entry::fetch(pc)?;
     if !insn::is_full_length(low) {
         return Some(u32::from(low));
@@ -179,56 +144,9 @@ fn fetch(pc: u64) -> Option<u32> {
     Some(u32::from(low) | (u32::from(high) << 16))
 }
 
-fn device_access<H: AxVMHal>(vcpu: &RiscvVCpu<H>, addr: GuestPhysAddr, access: Access) -> Exit {
-    let width = access.width;
-    match access.kind {
-        Kind::Load { to, extension } => Exit::MmioRead {
-            addr,
-            width,
-            reg: to,
-            reg_width: AccessWidth::Qword,
-            signed_ext: extension == Extension::Sign,
-        },
-        Kind::Store { from } => Exit::MmioWrite {
-            addr,
-            width,
-            data: vcpu.frame.gpr(from),
-        },
-    }
-}
-
-fn interrupt_controller<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>, offset: u64, access: Access) -> Step {
-    use axvm::{AxArchVCpu, GuestAccess};
-    vcpu.count(ExitKind::Mmio);
-    let own = Some(vcpu.id);
-    let nowhere = physical(offset);
-    match access.kind {
-        Kind::Load { to, extension } => {
-            match harts::read_plic(&vcpu.harts, own, offset, access.width) {
-                Ok(value) => vcpu.frame.set_gpr(to, extend(value as u32, extension)),
-                Err(_) => vcpu.refuse_access(GuestAccess::Read(nowhere)),
-            }
-        }
-        Kind::Store { from } => {
-            let written = (access.width, vcpu.frame.gpr(from));
-            if harts::write_plic(&vcpu.harts, own, offset, written).is_err() {
-                vcpu.refuse_access(GuestAccess::Write(nowhere));
-            }
-        }
-    }
-    Step::Resume
-}
-
-/// Extends a word to a register.
-fn extend(word: u32, extension: Extension) -> u64 {
-    match extension {
-        Extension::Sign => i64::from(word.cast_signed()).cast_unsigned(),
-        Extension::Zero => u64::from(word),
-    }
-}
-
 /// Handles an instruction that is the hypervisor's to decide: waits. Any other
 /// does not exist for the guest.
+#[inline(never)]
 fn virtual_instruction<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
     let told = STVAL.get();
     let word = match told {
@@ -264,7 +182,7 @@ fn wait<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
             vcpu.count(ExitKind::Halt);
             Step::Resume
         }
-        false => Step::Leave(Exit::Halt),
+        false => vcpu.leave(Exit::Halt),
     }
 }
 
@@ -310,9 +228,7 @@ impl<H: AxVMHal> Hart for RiscvVCpu<H> {
     }
 
     fn clear_ipi(&mut self) {
-        if let Some(hart) = self.hart() {
-            hart.take_software();
-        }
+        self.hart.take_software();
         HVIP.clear_bits(VS_INTERRUPTS::SOFTWARE::SET.value);
     }
 
@@ -373,7 +289,10 @@ mod tests {
     use arch_vm_host::testing::StdHost;
 
     use super::*;
-    use crate::frame::{A1, A6, A7};
+    use crate::{
+        frame::{A1, A6, A7},
+        vm::PLIC,
+    };
     use crate::{
         regs::{VSCAUSE, VSEPC, VSIE, VSIP, VSSTATUS, VSTVAL, VSTVEC},
         testing::with_bound_vcpu,
@@ -386,20 +305,23 @@ mod tests {
     const PC: u64 = 0x8020_0000;
     const HANDLER: u64 = 0x8030_0000;
     const UART_STATUS: u64 = 0x1000_0005;
+    const UART_SCRATCH: u64 = 0x1000_0007;
+    /// Between the devices.
+    const NOTHING: u64 = 0x2000_0000;
     /// lbu a0, 0(x0), as hardware leaves it in htinst.
     const LBU_A0: u64 = 0x0000_4503;
     /// sw a1, 0(x0).
     const SW_A1: u64 = 0x00b0_2023;
 
-    /// Lets a vCPU trap, and returns what follows.
-    fn trap(vcpu: &mut VCpu, cause: u64) -> Step {
+    /// Lets a vCPU trap, and returns what leaves.
+    fn trap(vcpu: &mut VCpu, cause: u64) -> Option<Exit> {
         vcpu.frame.pc = PC;
         VSTVEC.set(HANDLER);
         SCAUSE.set(cause);
-        handle(vcpu)
+        (handle(vcpu) == Step::Leave).then_some(vcpu.left)
     }
 
-    fn access(vcpu: &mut VCpu, cause: u64, address: u64, instruction: u64) -> Step {
+    fn access(vcpu: &mut VCpu, cause: u64, address: u64, instruction: u64) -> Option<Exit> {
         HTVAL.set(address >> 2);
         STVAL.set(address);
         HTINST.set(instruction);
@@ -417,7 +339,7 @@ mod tests {
         with_bound_vcpu(0, |vcpu| {
             vcpu.frame.set_gpr(A7, 0x10);
             vcpu.frame.set_gpr(A6, 0);
-            assert_eq!(trap(vcpu, SUPERVISOR_ECALL), Step::Resume);
+            assert_eq!(trap(vcpu, SUPERVISOR_ECALL), None);
             assert_eq!((vcpu.frame.gpr(A0), vcpu.frame.gpr(A1)), (0, 0x0300_0000));
             assert_eq!(vcpu.frame.pc, PC + 4);
         });
@@ -429,40 +351,48 @@ mod tests {
             vcpu.frame.set_gpr(A7, 0x48534d);
             vcpu.frame.set_gpr(A0, 1);
             let left = trap(vcpu, SUPERVISOR_ECALL);
-            assert!(matches!(
-                left,
-                Step::Leave(Exit::CpuUp { target_cpu: 1, .. })
-            ));
+            assert!(matches!(left, Some(Exit::CpuUp { target_cpu: 1, .. })));
             vcpu.set_return_value(u64::MAX - 5);
             assert_eq!((vcpu.frame.gpr(A0), vcpu.frame.gpr(A1)), (u64::MAX - 5, 0));
         });
     }
 
     #[test]
-    fn a_device_read_leaves_and_a_refused_one_is_the_guests_fault() {
+    fn a_device_answers_at_once_and_what_nobody_answers_is_the_guests_fault() {
         with_bound_vcpu(0, |vcpu| {
             VSSTATUS.set(1 << 1);
-            let left = access(vcpu, LOAD_GUEST_PAGE_FAULT, UART_STATUS, LBU_A0);
-            let Step::Leave(Exit::MmioRead {
-                addr,
-                width,
-                reg,
-                signed_ext,
-                ..
-            }) = left
-            else {
-                panic!("{left:?}");
-            };
-            assert_eq!(
-                (addr.as_usize() as u64, width),
-                (UART_STATUS, AccessWidth::Byte)
-            );
-            assert_eq!((reg, signed_ext), (A0, false));
+            vcpu.frame.set_gpr(A0, u64::MAX);
+            let read = access(vcpu, LOAD_GUEST_PAGE_FAULT, UART_STATUS, LBU_A0);
+            assert_eq!((read, vcpu.frame.gpr(A0)), (None, 0x60));
             assert_eq!(vcpu.frame.pc, PC + 4);
-            vcpu.refuse_access(GuestAccess::Read(addr));
-            assert_eq!(taken(vcpu), (5, UART_STATUS));
-            // From supervisor mode with interrupts open.
-            assert_eq!(VSSTATUS.get(), (1 << 8) | (1 << 5));
+            assert_eq!(vcpu.control.stats().exits(ExitKind::Mmio), 1);
+            for (cause, instruction, taken_as) in [
+                (LOAD_GUEST_PAGE_FAULT, LBU_A0, 5),
+                (STORE_GUEST_PAGE_FAULT, SW_A1, 7),
+            ] {
+                VSSTATUS.set(1 << 1);
+                assert_eq!(access(vcpu, cause, NOTHING, instruction), None);
+                assert_eq!(taken(vcpu), (taken_as, NOTHING));
+                // From supervisor mode with interrupts open.
+                assert_eq!(VSSTATUS.get(), (1 << 8) | (1 << 5));
+            }
+        });
+    }
+
+    #[test]
+    fn a_store_gives_the_device_its_register() {
+        with_bound_vcpu(0, |vcpu| {
+            // sb a1, 0(x0) to the scratch register, and back by lb.
+            vcpu.frame.set_gpr(A1, 0x1_9c);
+            assert_eq!(
+                access(vcpu, STORE_GUEST_PAGE_FAULT, UART_SCRATCH, 0x00b0_0023),
+                None
+            );
+            assert_eq!(
+                access(vcpu, LOAD_GUEST_PAGE_FAULT, UART_SCRATCH, 0x0000_0503),
+                None
+            );
+            assert_eq!(vcpu.frame.gpr(A0), (-0x64_i64).cast_unsigned());
         });
     }
 
@@ -472,10 +402,10 @@ mod tests {
             let priority = PLIC.start + 4 * 10;
             vcpu.frame.set_gpr(A1, 7);
             let written = access(vcpu, STORE_GUEST_PAGE_FAULT, priority, SW_A1);
-            assert_eq!((written, vcpu.frame.pc), (Step::Resume, PC + 4));
+            assert_eq!((written, vcpu.frame.pc), (None, PC + 4));
             // lw a0, 0(x0), from a compressed instruction.
             let read = access(vcpu, LOAD_GUEST_PAGE_FAULT, priority, 0x2501);
-            assert_eq!((read, vcpu.frame.gpr(A0)), (Step::Resume, 7));
+            assert_eq!((read, vcpu.frame.gpr(A0)), (None, 7));
             assert_eq!(vcpu.frame.pc, PC + 2);
             access(vcpu, LOAD_GUEST_PAGE_FAULT, priority, LBU_A0);
             assert_eq!(taken(vcpu), (5, priority));
@@ -488,11 +418,11 @@ mod tests {
             // amoadd.w, and a walk of the guest's own tables.
             for instruction in [0x00b5_252f, 0x3000] {
                 let step = access(vcpu, STORE_GUEST_PAGE_FAULT, UART_STATUS, instruction);
-                assert_eq!(step, Step::Resume);
+                assert_eq!(step, None);
                 assert_eq!(taken(vcpu), (7, UART_STATUS));
             }
             let left = access(vcpu, FETCH_GUEST_PAGE_FAULT, UART_STATUS, 0);
-            assert!(matches!(left, Step::Leave(Exit::NestedPageFault { .. })));
+            assert!(matches!(left, Some(Exit::NestedPageFault { .. })));
             vcpu.refuse_access(GuestAccess::Fetch(physical(UART_STATUS)));
             assert_eq!(taken(vcpu), (1, UART_STATUS));
         });
@@ -502,7 +432,7 @@ mod tests {
     fn an_instruction_that_cannot_be_fetched_is_tried_again() {
         with_bound_vcpu(0, |vcpu| {
             let step = access(vcpu, LOAD_GUEST_PAGE_FAULT, UART_STATUS, 0);
-            assert_eq!((step, vcpu.frame.pc), (Step::Resume, PC));
+            assert_eq!((step, vcpu.frame.pc), (None, PC));
         });
     }
 
@@ -512,9 +442,9 @@ mod tests {
             STVAL.set(WFI);
             VSIP.set(1 << 5);
             VSIE.set(1 << 1);
-            assert_eq!(trap(vcpu, VIRTUAL_INSTRUCTION), Step::Leave(Exit::Halt));
+            assert_eq!(trap(vcpu, VIRTUAL_INSTRUCTION), Some(Exit::Halt));
             VSIE.set(1 << 5);
-            assert_eq!(trap(vcpu, VIRTUAL_INSTRUCTION), Step::Resume);
+            assert_eq!(trap(vcpu, VIRTUAL_INSTRUCTION), None);
             assert_eq!(vcpu.frame.pc, PC + 4);
         });
     }
@@ -523,11 +453,11 @@ mod tests {
     fn other_virtual_instructions_and_waits_of_users_are_illegal() {
         with_bound_vcpu(0, |vcpu| {
             STVAL.set(0x6000_2573);
-            assert_eq!(trap(vcpu, VIRTUAL_INSTRUCTION), Step::Resume);
+            assert_eq!(trap(vcpu, VIRTUAL_INSTRUCTION), None);
             assert_eq!(taken(vcpu), (2, 0x6000_2573));
             STVAL.set(WFI);
             vcpu.frame.sstatus.modify(SSTATUS::SPP::User);
-            assert_eq!(trap(vcpu, VIRTUAL_INSTRUCTION), Step::Resume);
+            assert_eq!(trap(vcpu, VIRTUAL_INSTRUCTION), None);
             assert_eq!(taken(vcpu), (2, WFI));
         });
     }
@@ -536,13 +466,13 @@ mod tests {
     fn host_interrupts_and_unknown_causes_leave() {
         with_bound_vcpu(0, |vcpu| {
             let interrupt = Exit::ExternalInterrupt { vector: 5 };
-            assert_eq!(trap(vcpu, (1 << 63) | 5), Step::Leave(interrupt));
+            assert_eq!(trap(vcpu, (1 << 63) | 5), Some(interrupt));
             STVAL.set(9);
             let unknown = Exit::Unhandled {
                 code: 24,
                 detail: 9,
             };
-            assert_eq!(trap(vcpu, 24), Step::Leave(unknown));
+            assert_eq!(trap(vcpu, 24), Some(unknown));
         });
     }
 
@@ -554,7 +484,7 @@ mod tests {
             }
             vcpu.frame.set_gpr(A1, 0x8010_0000);
             vcpu.frame.set_gpr(A1 + 1, 77);
-            assert_eq!(trap(vcpu, SUPERVISOR_ECALL), Step::Resume);
+            assert_eq!(trap(vcpu, SUPERVISOR_ECALL), None);
             assert_eq!(vcpu.frame.pc, 0x8010_0000);
             assert_eq!((vcpu.frame.gpr(A0), vcpu.frame.gpr(A1)), (1, 77));
             assert!(sbi::Hart::is_suspended(vcpu, 1));

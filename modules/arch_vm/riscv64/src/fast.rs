@@ -14,24 +14,41 @@ use axvm::{AxVMHal, ExitKind};
 
 use crate::{
     bank::TimerRegister,
-    sbi::{self, Alone},
+    sbi::{self, Alone, Ret},
     vcpu::RiscvVCpu,
 };
 
-/// Answers the guest's call if that needs nothing but this hart, and tells
-/// whether it did; otherwise nothing has happened yet.
+/// Answers the guest's call if that needs nothing but this hart, and returns the
+/// vCPU if it did; otherwise nothing has happened yet.
 #[cfg_attr(
     not(target_os = "none"),
     allow(dead_code, reason = "only the world switch calls it")
 )]
-pub(crate) extern "C" fn finish_call<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> bool {
+pub(crate) extern "C" fn finish_call<H: AxVMHal>(
+    vcpu: &mut RiscvVCpu<H>,
+) -> Option<&mut RiscvVCpu<H>> {
     let call = vcpu.frame.call();
-    let Some(ret) = sbi::answer_alone(vcpu, &call) else {
-        return false;
-    };
+    match sbi::answer_alone(vcpu, &call) {
+        Some(ret) => Some(finished(vcpu, ret)),
+        None => finish_call_to_itself(vcpu),
+    }
+}
+
+/// The same for calls to other harts where this one is all of them. Apart from the
+/// others, which would pay for its registers.
+#[inline(never)]
+extern "C" fn finish_call_to_itself<H: AxVMHal>(
+    vcpu: &mut RiscvVCpu<H>,
+) -> Option<&mut RiscvVCpu<H>> {
+    let call = vcpu.frame.call();
+    sbi::answer_to_itself(vcpu, &call).map(|ret| finished(vcpu, ret))
+}
+
+#[inline]
+fn finished<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>, ret: Ret) -> &mut RiscvVCpu<H> {
     vcpu.frame.set_return(ret);
     vcpu.count(ExitKind::Firmware);
-    true
+    vcpu
 }
 
 impl<H: AxVMHal> Alone for RiscvVCpu<H> {
@@ -63,8 +80,7 @@ mod tests {
             vcpu.frame.set_gpr(A6, 0);
             vcpu.frame.set_gpr(A0, args[0]);
             vcpu.frame.set_gpr(A1, args[1]);
-            let is_finished = finish_call(vcpu);
-            answer = is_finished.then(|| (vcpu.frame.gpr(A0), vcpu.frame.gpr(A1)));
+            answer = finish_call(vcpu).map(|vcpu| (vcpu.frame.gpr(A0), vcpu.frame.gpr(A1)));
         });
         answer
     }

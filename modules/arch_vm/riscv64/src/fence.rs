@@ -118,7 +118,7 @@ impl FenceBox {
 
     /// Takes everything out.
     pub fn take(&self) -> Option<Waiting> {
-        if !self.is_full.load(Ordering::Relaxed) {
+        if !self.is_full() {
             return None;
         }
         let mut waiting = self.waiting.lock();
@@ -126,9 +126,11 @@ impl FenceBox {
         Some(core::mem::take(&mut *waiting))
     }
 
-    /// Tells whether something waits.
+    /// Tells whether something waits; who puts something in asks its hart to look
+    /// after that, and whoever waits for it to be taken looks again and again.
+    #[inline]
     pub fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::SeqCst)
+        self.is_full.load(Ordering::Relaxed)
     }
 }
 

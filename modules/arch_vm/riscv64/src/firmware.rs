@@ -13,7 +13,6 @@ use tock_registers::interfaces::{Readable, Writeable};
 
 use crate::{
     entry,
-    harts::Hart,
     host::Host,
     regs::{COUNTERS, CYCLE, HCOUNTEREN, HENVCFG, INSTRET, SCOUNTEREN, SSTATUS},
     sbi::{Counters, Events, Feature, Features, HartSet, Now, Source, State, read_by},
@@ -43,8 +42,10 @@ fn read(source: Source, events: Option<&Events>) -> u64 {
 impl<H: AxVMHal> RiscvVCpu<H> {
     /// Changes the counters.
     pub(crate) fn change_counters(&mut self, act: &mut dyn FnMut(&mut Counters, Now)) {
-        let events = self.harts.get(self.id).map(|hart| &hart.events);
-        act(&mut self.firmware.counters, &|source| read(source, events));
+        let events = &self.hart.events;
+        act(&mut self.firmware.counters, &|source| {
+            read(source, Some(events))
+        });
         self.open_counters();
     }
 
@@ -94,20 +95,35 @@ impl<H: AxVMHal> RiscvVCpu<H> {
 
     /// Counts what this hart asks of others, and that they are asked; the code
     /// of what they receive is the next one.
+    #[inline]
     pub(crate) fn count_sent(&self, targets: HartSet, code: usize) {
-        let times = (0..self.harts.count())
-            .filter(|target| targets.contains(*target))
+        let received = code.wrapping_add(1);
+        let others = targets.without(self.id);
+        let mut times = 0;
+        if targets.contains(self.id) {
+            self.count_event(received, 1);
+            times = 1;
+        }
+        if !others.is_empty() {
+            times = self.count_received(others, received).wrapping_add(times);
+        }
+        self.count_event(code, times);
+    }
+
+    /// Counts that these harts are asked for something; returns how many there are.
+    // Not inlined, as `fast`, which never comes here, would pay for its registers.
+    #[inline(never)]
+    fn count_received(&self, targets: HartSet, code: usize) -> u64 {
+        let harts = (0..self.harts.count()).filter(|target| targets.contains(*target));
+        let counted = harts
             .filter_map(|target| self.harts.get(target))
-            .map(|target| target.events.count(code.wrapping_add(1), 1))
-            .count();
-        self.count_event(code, times as u64);
+            .map(|target| target.events.count(code, 1));
+        counted.count() as u64
     }
 
     /// Counts something that this hart did.
     pub(crate) fn count_event(&self, code: usize, times: u64) {
-        if let Some(hart) = self.hart() {
-            hart.events.count(code, times);
-        }
+        self.hart.events.count(code, times);
     }
 
     /// Brings the hart's counters, features and account to this CPU.
@@ -134,10 +150,4 @@ impl<H: AxVMHal> RiscvVCpu<H> {
 /// Tells whether a hart that left so has nothing to run.
 pub(crate) fn waits_after(exit: &Exit) -> bool {
     matches!(exit, Exit::Halt | Exit::CpuDown { .. })
-}
-
-/// Tells whether a sleeping hart is called: an IPI wakes it even where it is
-/// masked, as firmware that sleeps in machine mode takes it.
-pub(crate) fn is_called<H: AxVMHal>(hart: Option<&Hart<H>>) -> bool {
-    hart.is_some_and(Hart::has_software)
 }

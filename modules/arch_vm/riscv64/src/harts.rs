@@ -12,7 +12,7 @@
 use alloc::{sync::Arc, vec::Vec};
 use core::{
     hint,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use axdevice::RawLock;
@@ -38,8 +38,6 @@ pub(crate) struct Hart<H: AxVMHal> {
     pub(crate) control: Arc<VCpuControl<H>>,
     /// A software interrupt was sent and not shown to the guest yet.
     software: AtomicBool,
-    /// The interrupt controller's output.
-    external: AtomicBool,
     pub(crate) fences: FenceBox,
     /// The firmware events that happened to it.
     pub(crate) events: Events,
@@ -52,7 +50,6 @@ impl<H: AxVMHal> Hart<H> {
         Self {
             control: control.clone(),
             software: AtomicBool::new(false),
-            external: AtomicBool::new(false),
             fences: FenceBox::default(),
             events: Events::default(),
             is_suspended: AtomicBool::new(false),
@@ -60,6 +57,7 @@ impl<H: AxVMHal> Hart<H> {
     }
 
     /// Takes a software interrupt that was sent.
+    #[inline]
     pub(crate) fn take_software(&self) -> bool {
         self.software.load(Ordering::Relaxed) && self.software.swap(false, Ordering::SeqCst)
     }
@@ -67,11 +65,6 @@ impl<H: AxVMHal> Hart<H> {
     /// Tells whether a software interrupt was sent and not taken.
     pub(crate) fn has_software(&self) -> bool {
         self.software.load(Ordering::SeqCst)
-    }
-
-    /// Returns the level of the external interrupt.
-    pub(crate) fn external(&self) -> bool {
-        self.external.load(Ordering::SeqCst)
     }
 
     /// Waits until the hart has left its guest or carried its fences out.
@@ -85,8 +78,10 @@ impl<H: AxVMHal> Hart<H> {
 /// The harts of one VM and what is between them.
 pub(crate) struct Harts<H: AxVMHal> {
     pub(crate) hal: H,
-    harts: Vec<Hart<H>>,
+    harts: Vec<Arc<Hart<H>>>,
     plic: RawLock<Plic>,
+    /// The interrupt controller's outputs, a bit for each context.
+    raised: AtomicU64,
     ram: Arc<Ram<H>>,
     pub(crate) tlb: VmTlb,
     pub(crate) time: GuestTime,
@@ -103,8 +98,9 @@ impl<H: AxVMHal> Harts<H> {
         let contexts = controls.len().saturating_mul(CONTEXTS_PER_HART);
         Self {
             hal: hal.clone(),
-            harts: controls.iter().map(Hart::new).collect(),
+            harts: controls.iter().map(Hart::new).map(Arc::new).collect(),
             plic: RawLock::new(Plic::new(contexts, EDGE_SOURCES)),
+            raised: AtomicU64::new(0),
             ram: ram.clone(),
             tlb: VmTlb::new(),
             time,
@@ -117,7 +113,7 @@ impl<H: AxVMHal> Harts<H> {
     }
 
     /// Returns a hart.
-    pub(crate) fn get(&self, id: usize) -> Option<&Hart<H>> {
+    pub(crate) fn get(&self, id: usize) -> Option<&Arc<Hart<H>>> {
         self.harts.get(id)
     }
 
@@ -154,7 +150,7 @@ impl<H: AxVMHal> Harts<H> {
             hart.fences.put(fence);
             hart.control.request(Request::Event);
         }
-        self.in_set(others).for_each(Hart::wait_for_fences);
+        self.in_set(others).for_each(|hart| hart.wait_for_fences());
     }
 
     /// Returns a hart's power.
@@ -163,70 +159,83 @@ impl<H: AxVMHal> Harts<H> {
             .map_or(CpuPower::Off, |hart| hart.control.power())
     }
 
-    fn in_set(&self, set: HartSet) -> impl Iterator<Item = &Hart<H>> {
+    fn in_set(&self, set: HartSet) -> impl Iterator<Item = &Arc<Hart<H>>> {
         self.harts
             .iter()
             .filter(move |hart| set.contains(hart.control.id()))
     }
 
-    fn make_look(&self, hart: &Hart<H>, own: Option<usize>) {
-        if own != Some(hart.control.id()) {
-            hart.control.request(Request::Event);
-        }
-    }
-
     /// Uses the interrupt controller, and passes on what changes of its outputs.
+    ///
+    /// Interrupts are closed, so that nobody on this CPU finds it locked.
+    #[inline]
     pub(crate) fn with_plic<T>(&self, own: Option<usize>, act: impl FnOnce(&mut Plic) -> T) -> T {
-        let were_open = entry::close_interrupts();
-        let (result, raised) = {
-            let mut plic = self.plic.lock();
-            let result = act(&mut plic);
-            (result, self.update_outputs(&plic))
-        };
-        entry::restore_interrupts(were_open);
-        if raised != 0 {
-            self.harts
-                .iter()
-                .filter(|hart| raised & hart_bit(hart) != 0)
-                .for_each(|hart| self.make_look(hart, own));
+        let (result, risen) = self.change_plic(act);
+        if risen != 0 {
+            self.make_look(risen, own);
         }
         result
     }
 
-    /// Drives each hart's wire; returns those whose wire has gone high.
-    fn update_outputs(&self, plic: &Plic) -> u64 {
-        let mut raised = 0;
+    /// Uses the interrupt controller, and returns the contexts that have risen.
+    #[inline]
+    fn change_plic<T>(&self, act: impl FnOnce(&mut Plic) -> T) -> (T, u64) {
+        let mut plic = self.plic.lock();
+        let before = plic.raised();
+        let result = act(&mut plic);
+        let now = plic.raised();
+        if now != before {
+            // Under the lock, so that the last change is what stays; who must see
+            // it is asked to look afterwards, which orders this.
+            self.raised.store(now, Ordering::Relaxed);
+        }
+        (result, now & !before)
+    }
+
+    /// Returns the level of a hart's external interrupt.
+    #[inline]
+    pub(crate) fn external(&self, id: usize) -> bool {
+        let context = id.wrapping_mul(CONTEXTS_PER_HART).wrapping_add(SUPERVISOR);
+        self.raised
+            .load(Ordering::Relaxed)
+            .wrapping_shr(context as u32)
+            & 1
+            != 0
+    }
+
+    /// Asks the harts of these contexts to look, but not the one that does this.
+    #[inline(never)]
+    fn make_look(&self, contexts: u64, own: Option<usize>) {
         for hart in &self.harts {
-            let context = hart
-                .control
-                .id()
-                .wrapping_mul(CONTEXTS_PER_HART)
-                .wrapping_add(SUPERVISOR);
-            let is_raised = plic.is_raised(context);
-            // Changed by holders of the lock only.
-            if hart.external.load(Ordering::Relaxed) == is_raised {
-                continue;
-            }
-            hart.external.store(is_raised, Ordering::SeqCst);
-            if is_raised {
-                raised |= hart_bit(hart);
+            let id = hart.control.id();
+            let context = id.wrapping_mul(CONTEXTS_PER_HART).wrapping_add(SUPERVISOR);
+            if contexts.wrapping_shr(context as u32) & 1 != 0 && own != Some(id) {
+                hart.control.request(Request::Event);
             }
         }
-        raised
     }
-}
-
-fn hart_bit<H: AxVMHal>(hart: &Hart<H>) -> u64 {
-    1_u64.wrapping_shl(hart.control.id() as u32)
 }
 
 impl<H: AxVMHal> IrqSink for Harts<H> {
     fn set_level(&self, irq: u32, level: bool) {
-        self.with_plic(None, |plic| plic.set_level(irq as usize, level));
+        let set = |plic: &mut Plic| plic.set_level(irq as usize, level);
+        let ((), risen) = closed(|| self.change_plic(set));
+        if risen != 0 {
+            self.make_look(risen, None);
+        }
     }
 }
 
-/// Reads a register of the interrupt controller, which takes words only.
+/// Runs `act` with interrupts closed.
+fn closed<T>(act: impl FnOnce() -> T) -> T {
+    let were_open = entry::close_interrupts();
+    let result = act();
+    entry::restore_interrupts(were_open);
+    result
+}
+
+/// Reads a register of the interrupt controller, which takes words only;
+/// interrupts are closed.
 pub(crate) fn read_plic<H: AxVMHal>(
     harts: &Harts<H>,
     own: Option<usize>,
@@ -241,7 +250,7 @@ pub(crate) fn read_plic<H: AxVMHal>(
     }
 }
 
-/// Writes a register of the interrupt controller.
+/// Writes a register of the interrupt controller; interrupts are closed.
 pub(crate) fn write_plic<H: AxVMHal>(
     harts: &Harts<H>,
     own: Option<usize>,
@@ -262,10 +271,10 @@ pub(crate) struct PlicPort<H: AxVMHal>(pub(crate) Arc<Harts<H>>);
 
 impl<H: AxVMHal> IoDevice for PlicPort<H> {
     fn read(&mut self, offset: u64, width: AccessWidth) -> Result<u64, AccessFault> {
-        read_plic(&self.0, None, offset, width)
+        closed(|| read_plic(&self.0, None, offset, width))
     }
 
     fn write(&mut self, offset: u64, width: AccessWidth, value: u64) -> Result<(), AccessFault> {
-        write_plic(&self.0, None, offset, (width, value))
+        closed(|| write_plic(&self.0, None, offset, (width, value)))
     }
 }

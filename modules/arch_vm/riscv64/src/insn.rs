@@ -13,7 +13,7 @@
 
 use axvm::AccessWidth;
 
-/// A decoded load or store.
+/// A decoded load or store; small enough to be returned in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     /// What it does.
@@ -21,7 +21,7 @@ pub struct Access {
     /// How many bytes it moves.
     pub width: AccessWidth,
     /// The instruction's own length: 2 or 4.
-    pub length: u64,
+    pub length: u8,
 }
 
 /// Which way the value goes.
@@ -30,14 +30,14 @@ pub enum Kind {
     /// Into a register, with its sign copied or not.
     Load {
         /// The register.
-        to: usize,
+        to: u8,
         /// How the value is extended.
         extension: Extension,
     },
     /// Out of a register.
     Store {
         /// The register.
-        from: usize,
+        from: u8,
     },
 }
 
@@ -48,17 +48,6 @@ pub enum Extension {
     Sign,
     /// Zeros.
     Zero,
-}
-
-/// What htinst holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transformed {
-    /// Nothing: the instruction must be fetched.
-    Absent,
-    /// The access was made by the walk of the guest's own page tables.
-    TableWalk,
-    /// An instruction, decoded if it is one that this file knows.
-    Instruction(Option<Access>),
 }
 
 const LOAD: u32 = 0x03;
@@ -75,20 +64,21 @@ fn bits(word: u32, low: u32, count: u32) -> u32 {
     word.wrapping_shr(low) & mask
 }
 
-/// Reads htinst.
-pub fn transformed(htinst: u64) -> Transformed {
-    let word = htinst as u32;
-    match word {
-        0 => Transformed::Absent,
-        PSEUDO_READ | PSEUDO_WRITE => Transformed::TableWalk,
-        _ => {
-            let access = full(word | NOT_COMPRESSED).map(|access| Access {
-                length: if word & NOT_COMPRESSED == 0 { 2 } else { 4 },
-                ..access
-            });
-            Transformed::Instruction(access)
-        }
+/// Tells whether htinst says that the access was made by the walk of the guest's
+/// own page tables.
+pub fn is_table_walk(htinst: u64) -> bool {
+    matches!(htinst as u32, PSEUDO_READ | PSEUDO_WRITE)
+}
+
+/// Decodes what the hardware left in htinst, if it left an instruction there.
+pub fn transformed(htinst: u64) -> Option<Access> {
+    if is_table_walk(htinst) {
+        return None;
     }
+    let word = htinst as u32;
+    let access = full(word | NOT_COMPRESSED)?;
+    let length = if word & NOT_COMPRESSED == 0 { 2 } else { 4 };
+    Some(Access { length, ..access })
 }
 
 /// Tells whether an instruction that begins with this half-word has four bytes.
@@ -109,20 +99,20 @@ fn full(word: u32) -> Option<Access> {
     match bits(word, 0, 7) {
         LOAD => {
             let (width, extension) = load_width(kind_of_width)?;
-            let to = bits(word, 7, 5) as usize;
+            let to = bits(word, 7, 5) as u8;
             let kind = Kind::Load { to, extension };
             Some(access(kind, width, 4))
         }
         STORE => {
             let width = store_width(kind_of_width)?;
-            let from = bits(word, 20, 5) as usize;
+            let from = bits(word, 20, 5) as u8;
             Some(access(Kind::Store { from }, width, 4))
         }
         _ => None,
     }
 }
 
-fn access(kind: Kind, width: AccessWidth, length: u64) -> Access {
+fn access(kind: Kind, width: AccessWidth, length: u8) -> Access {
     Access {
         kind,
         width,
@@ -130,34 +120,45 @@ fn access(kind: Kind, width: AccessWidth, length: u64) -> Access {
     }
 }
 
+/// The loads by funct3.
+const LOADS: [Option<(AccessWidth, Extension)>; 8] = [
+    Some((AccessWidth::Byte, Extension::Sign)),
+    Some((AccessWidth::Word, Extension::Sign)),
+    Some((AccessWidth::Dword, Extension::Sign)),
+    Some((AccessWidth::Qword, Extension::Sign)),
+    Some((AccessWidth::Byte, Extension::Zero)),
+    Some((AccessWidth::Word, Extension::Zero)),
+    Some((AccessWidth::Dword, Extension::Zero)),
+    None,
+];
+
+/// The stores by funct3.
+const STORES: [Option<AccessWidth>; 8] = [
+    Some(AccessWidth::Byte),
+    Some(AccessWidth::Word),
+    Some(AccessWidth::Dword),
+    Some(AccessWidth::Qword),
+    None,
+    None,
+    None,
+    None,
+];
+
 fn load_width(funct3: u32) -> Option<(AccessWidth, Extension)> {
-    Some(match funct3 {
-        0 => (AccessWidth::Byte, Extension::Sign),
-        1 => (AccessWidth::Word, Extension::Sign),
-        2 => (AccessWidth::Dword, Extension::Sign),
-        3 => (AccessWidth::Qword, Extension::Sign),
-        4 => (AccessWidth::Byte, Extension::Zero),
-        5 => (AccessWidth::Word, Extension::Zero),
-        6 => (AccessWidth::Dword, Extension::Zero),
-        _ => return None,
-    })
+    LOADS.get(funct3 as usize).copied().flatten()
 }
 
 fn store_width(funct3: u32) -> Option<AccessWidth> {
-    Some(match funct3 {
-        0 => AccessWidth::Byte,
-        1 => AccessWidth::Word,
-        2 => AccessWidth::Dword,
-        3 => AccessWidth::Qword,
-        _ => return None,
-    })
+    STORES.get(funct3 as usize).copied().flatten()
 }
 
 /// Decodes by quadrant and funct3; Zcb's byte and half-word accesses included.
+// Apart from the others, which would pay for its registers.
+#[inline(never)]
 fn compressed(half: u32) -> Option<Access> {
     let low = short_register(bits(half, 2, 3));
-    let any = bits(half, 7, 5) as usize;
-    let stacked = bits(half, 2, 5) as usize;
+    let any = bits(half, 7, 5) as u8;
+    let stacked = bits(half, 2, 5) as u8;
     let (kind, width) = match (bits(half, 0, 2), bits(half, 13, 3)) {
         (0, 2) => (signed_load(low), AccessWidth::Dword),
         (0, 3) => (signed_load(low), AccessWidth::Qword),
@@ -191,14 +192,14 @@ fn zcb(half: u32) -> Option<(Kind, AccessWidth)> {
     })
 }
 
-fn signed_load(to: usize) -> Kind {
+fn signed_load(to: u8) -> Kind {
     let extension = Extension::Sign;
     Kind::Load { to, extension }
 }
 
 /// The registers x8 to x15, which three bits name.
-fn short_register(field: u32) -> usize {
-    (field as usize) | 8
+fn short_register(field: u32) -> u8 {
+    (field as u8) | 8
 }
 
 #[cfg(test)]
@@ -206,11 +207,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn load(to: usize, extension: Extension, width: AccessWidth, length: u64) -> Option<Access> {
+    fn load(to: u8, extension: Extension, width: AccessWidth, length: u8) -> Option<Access> {
         Some(access(Kind::Load { to, extension }, width, length))
     }
 
-    fn store(from: usize, width: AccessWidth, length: u64) -> Option<Access> {
+    fn store(from: u8, width: AccessWidth, length: u8) -> Option<Access> {
         Some(access(Kind::Store { from }, width, length))
     }
 
@@ -252,24 +253,22 @@ mod tests {
     fn a_transformed_compressed_load_is_two_bytes_long() {
         // lw a0, 0(x0) with bit 1 cleared, as hardware expands c.lw.
         let access = transformed(0x0000_2501);
-        let expected = load(10, Extension::Sign, AccessWidth::Dword, 2);
-        assert_eq!(access, Transformed::Instruction(expected));
+        assert_eq!(access, load(10, Extension::Sign, AccessWidth::Dword, 2));
     }
 
     #[test]
     fn pseudoinstructions_are_table_walks() {
-        assert_eq!(transformed(0x3000), Transformed::TableWalk);
-        assert_eq!(transformed(0x3020), Transformed::TableWalk);
-        assert_eq!(transformed(0), Transformed::Absent);
+        for htinst in [0x3000, 0x3020] {
+            assert!(is_table_walk(htinst));
+            assert_eq!(transformed(htinst), None);
+        }
+        assert!(!is_table_walk(0) && !is_table_walk(0x2501));
     }
 
     proptest! {
         #[test]
         fn any_word_decodes_to_registers_that_exist(word in any::<u32>()) {
-            let found = [decode(word), match transformed(u64::from(word)) {
-                Transformed::Instruction(access) => access,
-                _ => None,
-            }];
+            let found = [decode(word), transformed(u64::from(word))];
             for access in found.into_iter().flatten() {
                 let register = match access.kind {
                     Kind::Load { to, .. } => to,
@@ -287,12 +286,12 @@ mod tests {
             let load = (offset << 20) | (base << 15) | (width << 12) | (register << 7) | LOAD;
             let access = decode(load).unwrap();
             let extension = Extension::Sign;
-            prop_assert_eq!(access.kind, Kind::Load { to: register as usize, extension });
+            prop_assert_eq!(access.kind, Kind::Load { to: register as u8, extension });
             prop_assert_eq!(access.width.size(), 1 << width);
             let store = ((offset >> 5) << 25) | (register << 20) | (base << 15)
                 | (width << 12) | ((offset & 31) << 7) | STORE;
             let access = decode(store).unwrap();
-            prop_assert_eq!(access.kind, Kind::Store { from: register as usize });
+            prop_assert_eq!(access.kind, Kind::Store { from: register as u8 });
             prop_assert_eq!(access.width.size(), 1 << width);
         }
     }

@@ -7,7 +7,7 @@
 //! is never trusted: nothing that it does may panic.
 //!
 //! Read in this order: `vm` (the machine), `vcpu` (a hart's life), `entry` (the
-//! world switch), `fast` and `exit` (what comes out), `sbi` (what it may call).
+//! world switch), `fast`, `run` and `exit` (what comes out), `sbi` (what it may call).
 #![no_std]
 #![cfg_attr(
     not(test),
@@ -41,9 +41,11 @@ mod harts;
 mod host;
 mod insn;
 mod irqchip;
+mod mmio;
 mod pending;
 mod percpu;
 mod regs;
+mod run;
 mod sbi;
 mod stage2;
 #[cfg(test)]

@@ -30,14 +30,12 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     }
 
     /// Shows the guest what is pending, as far as the hardware does not.
+    #[inline]
     pub(crate) fn show_pending(&mut self) {
-        let Some(hart) = self.harts.get(self.id) else {
-            return;
-        };
-        if hart.take_software() {
+        if self.hart.take_software() {
             HVIP.set_bits(VS_INTERRUPTS::SOFTWARE::SET.value);
         }
-        let external = hart.external();
+        let external = self.harts.external(self.id);
         if external != self.shows_external {
             self.shows_external = external;
             drive(VS_INTERRUPTS::EXTERNAL::SET.value, external);
@@ -47,6 +45,7 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         }
     }
 
+    #[inline(never)]
     fn show_soft_timer(&self) {
         let ticks = self.harts.time.ticks(TIME.get());
         let is_pending = self.soft_timer.is_pending(ticks);

@@ -3,8 +3,8 @@
 //!
 //! `bind` puts its CSRs and floating-point registers into the physical hart,
 //! `unbind` takes them back; in between, exits touch the [`Frame`] only. `run`
-//! closes interrupts, shows the guest what is pending, enters it, and lets `exit`
-//! finish what need not leave the architecture. Interrupts open again when `run`
+//! closes interrupts and goes into the guest (see the file of that name), until an
+//! exit comes that leaves the architecture. Interrupts open again when `run`
 //! returns; the host takes then what ended the guest's time.
 //!
 //! Spec: RISC-V Privileged, "H" extension; SBI, "Hart State Management".
@@ -15,16 +15,14 @@ use core::sync::atomic::Ordering;
 use axdevice::AxVmDevices;
 use axvm::{
     AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, ExitKind, GuestAccess, GuestPhysAddr,
-    HostPhysAddr, PCpuId, Request, Result, VCpuControl, VCpuId,
+    HostPhysAddr, PCpuId, Result, VCpuControl, VCpuId,
     vmid::{Flush, VmidPool},
 };
 use tock_registers::interfaces::Writeable;
 
 use crate::{
     bank::Bank,
-    entry,
-    exit::{self, Step},
-    firmware, flush,
+    entry, firmware,
     frame::{A0, A1, FloatRegisters, Frame},
     harts::{Hart, Harts},
     host::Host,
@@ -73,6 +71,8 @@ pub struct RiscvVCpu<H: AxVMHal> {
     pub(crate) bank: Bank,
     float: FloatRegisters,
     pub(crate) harts: Arc<Harts<H>>,
+    /// What others see of this hart.
+    pub(crate) hart: Arc<Hart<H>>,
     devices: Arc<AxVmDevices>,
     pub(crate) control: Arc<VCpuControl<H>>,
     pub(crate) id: VCpuId,
@@ -90,16 +90,13 @@ pub struct RiscvVCpu<H: AxVMHal> {
     pub(crate) answer: Answer,
     /// What its firmware remembers.
     pub(crate) firmware: State,
+    /// What its last run ended with.
+    pub(crate) left: AxVCpuExitReason,
     /// It left because it has nothing to run.
     pub(crate) is_waiting: bool,
 }
 
 impl<H: AxVMHal> RiscvVCpu<H> {
-    /// Returns what others see of this hart.
-    pub(crate) fn hart(&self) -> Option<&Hart<H>> {
-        self.harts.get(self.id)
-    }
-
     /// Counts an exit that ends here.
     #[inline]
     pub(crate) fn count(&self, kind: ExitKind) {
@@ -123,10 +120,8 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         self.trapped = None;
         self.answer = Answer::None;
         self.firmware = firmware::state_at_start(self.host);
-        if let Some(hart) = self.hart() {
-            hart.take_software();
-            hart.is_suspended.store(false, Ordering::SeqCst);
-        }
+        self.hart.take_software();
+        self.hart.is_suspended.store(false, Ordering::SeqCst);
         if self.bound_on.is_some() {
             self.load();
         }
@@ -199,9 +194,7 @@ impl<H: AxVMHal> RiscvVCpu<H> {
             }
             Suspend::NonRetentive { resume, opaque } => self.sleep_anew(resume, opaque),
         }
-        if let Some(hart) = self.hart() {
-            hart.is_suspended.store(true, Ordering::SeqCst);
-        }
+        self.hart.is_suspended.store(true, Ordering::SeqCst);
     }
 
     /// Lets the hart wake as if started, but with its interrupts and timer kept.
@@ -214,49 +207,6 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         self.frame.set_gpr(A0, self.id as u64);
         self.frame.set_gpr(A1, opaque);
         self.frame.sstatus.modify(SSTATUS::SPP::Supervisor);
-    }
-
-    /// Tells whether the hart still sleeps.
-    fn sleeps_on(&mut self) -> bool {
-        let is_asleep = |hart: &Hart<H>| hart.is_suspended.load(Ordering::Relaxed);
-        if !self.hart().is_some_and(is_asleep) {
-            return false;
-        }
-        let is_called = firmware::is_called(self.hart());
-        let wakes = self.has_interrupt() || is_called;
-        if let Some(hart) = self.hart().filter(|_| wakes) {
-            hart.is_suspended.store(false, Ordering::SeqCst);
-        }
-        !wakes
-    }
-
-    /// Runs the guest until an exit leaves; interrupts are closed.
-    fn run_closed(&mut self) -> Result<AxVCpuExitReason> {
-        let cpu = self.bound_on.ok_or(Error::NoSuchVCpu(self.id))?;
-        loop {
-            self.control.take(Request::Event);
-            if self.control.has_request() {
-                return Ok(AxVCpuExitReason::Nothing);
-            }
-            if self.sleeps_on() {
-                return Ok(AxVCpuExitReason::Halt);
-            }
-            if let Some(waiting) = self.hart().and_then(|hart| hart.fences.take()) {
-                flush::waiting(&waiting);
-            }
-            self.show_pending();
-            let may_enter = self.control.enter_guest(cpu);
-            if may_enter {
-                // SAFETY: 1. the vCPU is borrowed mutably;
-                // 2. interrupts are closed and the vCPU is bound; 3. the host
-                // runs with sscratch 0.
-                unsafe { entry::enter(&raw mut *self) };
-            }
-            self.control.leave_guest();
-            if may_enter && let Step::Leave(exit) = exit::handle(self) {
-                return Ok(exit);
-            }
-        }
     }
 }
 
@@ -274,14 +224,15 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
     fn new(config: CreateConfig<H>) -> Result<Self> {
         const { assert!(core::mem::offset_of!(Self, frame) == 0) };
         let hart = config.harts.get(config.id);
-        let control = hart.ok_or(Error::NoSuchVCpu(config.id))?.control.clone();
+        let hart = hart.ok_or(Error::NoSuchVCpu(config.id))?.clone();
         Ok(Self {
             frame: Frame::new(),
             bank: Bank::new(),
             float: FloatRegisters::new(),
             harts: config.harts,
             devices: config.devices,
-            control,
+            control: hart.control.clone(),
+            hart,
             id: config.id,
             host: config.host,
             mode: config.mode,
@@ -293,6 +244,7 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
             trapped: None,
             answer: Answer::None,
             firmware: firmware::state_at_start(config.host),
+            left: AxVCpuExitReason::Nothing,
             is_waiting: false,
         })
     }
@@ -434,7 +386,7 @@ mod tests {
         testing::{machine, with_bound_vcpu},
     };
     use axdevice::IrqSink;
-    use axvm::ArchVm;
+    use axvm::{ArchVm, Request};
     use tock_registers::interfaces::Readable;
 
     const EXTERNAL: u64 = 1 << 10;
@@ -469,9 +421,13 @@ mod tests {
             vcpu.harts.send_ipi(HartSet::only(0));
             vcpu.show_pending();
             assert_eq!(HVIP.get(), EXTERNAL | SOFTWARE);
-            // The guest clears its own software interrupt, and it stays clear.
+            // The guest clears its own software interrupt, and it stays clear; the
+            // other one is pending until it is claimed.
             HVIP.set(EXTERNAL);
             vcpu.harts.set_level(10, false);
+            vcpu.show_pending();
+            assert_eq!(HVIP.get(), EXTERNAL);
+            vcpu.harts.with_plic(None, |plic| plic.read(0x20_1004));
             vcpu.show_pending();
             assert_eq!(HVIP.get(), 0);
         });
@@ -492,7 +448,7 @@ mod tests {
     #[test]
     fn a_request_ends_a_run_before_the_guest() {
         with_bound_vcpu(0, |vcpu| {
-            let control = vcpu.hart().unwrap().control.clone();
+            let control = vcpu.hart.control.clone();
             control.request(Request::Event);
             control.request(Request::Look);
             assert_eq!(vcpu.run(), Ok(AxVCpuExitReason::Nothing));

@@ -23,7 +23,7 @@ use tock_registers::interfaces::Readable;
 use crate::{
     fdt::{self, Tree},
     frame::{A0, A1},
-    harts::{Harts, PlicPort},
+    harts::{CONTEXTS_PER_HART, Harts, PlicPort},
     host::{self, Host},
     regs::TIME,
     sbi::{HartSet, start_error},
@@ -82,12 +82,13 @@ pub(crate) const PLIC: Window = Window::new(0x0c00_0000, 0x60_0000);
 /// The serial port.
 pub(crate) const UART: Window = Window::new(0x1000_0000, 0x100);
 pub(crate) const UART_IRQ: u32 = 10;
-const RAM_START: usize = 0x8000_0000;
+pub(crate) const RAM_START: u64 = 0x8000_0000;
 
 /// As many harts as the interrupt controller's contexts are wired to.
 const HARTS_MAX: usize = 8;
+const _: () = assert!(HARTS_MAX * CONTEXTS_PER_HART <= 64);
 /// What stage 2 holds behind the start of RAM, in axvm's address space.
-const RAM_BYTES_MAX: u64 = (1 << 39) - RAM_START as u64;
+const RAM_BYTES_MAX: u64 = (1 << 39) - RAM_START;
 const ELF_MACHINE_RISCV: u16 = 243;
 /// Where OpenSBI expects its payload, and leaves room for itself before it.
 const FLAT_OFFSET: u64 = 0x20_0000;
@@ -100,7 +101,7 @@ pub struct RiscvVm<H: AxVMHal> {
 
 fn layout(config: &AxVMConfig) -> Vec<RamRegion> {
     vec![RamRegion {
-        start: GuestPhysAddr::from_usize(RAM_START),
+        start: GuestPhysAddr::from_usize(RAM_START as usize),
         size_bytes: config.memory_bytes as usize,
     }]
 }

@@ -2,10 +2,12 @@
 //! The platform-level interrupt controller, as a model.
 //!
 //! Sources 1 to 95, priorities and thresholds 0 to 7, one context per hart and
-//! mode. A gateway forwards one request at a time: a level source is pending
-//! while its wire is high and nobody handles it; an edge source is pending from
-//! its edge until it is claimed. Registers that do not exist read as zero, as
-//! QEMU's do. Every access costs a bounded walk over three words.
+//! mode. A gateway forwards one request at a time, which stays pending until it
+//! is claimed, even if the wire of a level source falls before. Completion looks
+//! again: at the wire of a level source, at what an edge source saw meanwhile.
+//! Registers that do not exist read as zero, as QEMU's do. Every access costs a
+//! bounded walk over three words. Which contexts are raised is kept up to date,
+//! so that an access that changes none of them is seen at once.
 //!
 //! Spec: RISC-V Platform-Level Interrupt Controller, 1.0.0.
 
@@ -48,6 +50,12 @@ impl Register {
     fn at(offset: u64) -> Self {
         let word = |base: u64| (offset.wrapping_sub(base) / 4) as usize;
         match offset {
+            // First, as it is used the most.
+            CONTEXT_BASE.. => match divide(offset, CONTEXT_BASE, CONTEXT_STRIDE) {
+                (context, 0) => Self::Threshold { context },
+                (context, 4) => Self::Claim { context },
+                _ => Self::Nothing,
+            },
             0..PENDING_BASE => Self::Priority { source: word(0) },
             PENDING_BASE..ENABLE_BASE => Self::Pending {
                 word: word(PENDING_BASE),
@@ -57,11 +65,6 @@ impl Register {
                 let word = (rest / 4) as usize;
                 Self::Enable { context, word }
             }
-            _ => match divide(offset, CONTEXT_BASE, CONTEXT_STRIDE) {
-                (context, 0) => Self::Threshold { context },
-                (context, 4) => Self::Claim { context },
-                _ => Self::Nothing,
-            },
         }
     }
 }
@@ -99,16 +102,20 @@ pub struct Plic {
     priorities: [u32; SOURCES],
     edge: SourceSet,
     level: SourceSet,
-    /// Edges that wait to be claimed.
-    latched: SourceSet,
-    /// Claimed and not completed.
+    /// Forwarded, and not claimed.
+    pending: SourceSet,
+    /// Claimed, and not completed.
     in_service: SourceSet,
+    /// Edges since the claim.
+    latched: SourceSet,
     contexts: Vec<Context>,
+    /// The contexts whose interrupt is raised.
+    raised: u64,
 }
 
 impl Plic {
-    /// Makes a controller with so many contexts; the sources of `edge` are
-    /// triggered by edges, all others by levels.
+    /// Makes a controller with so many contexts, at most 64; the sources of
+    /// `edge` are triggered by edges, all others by levels.
     pub fn new(contexts: usize, edge: SourceSet) -> Self {
         let mut all = Vec::with_capacity(contexts);
         all.resize(contexts, Context::default());
@@ -116,40 +123,41 @@ impl Plic {
             priorities: [0; SOURCES],
             edge,
             level: [0; WORDS],
-            latched: [0; WORDS],
+            pending: [0; WORDS],
             in_service: [0; WORDS],
+            latched: [0; WORDS],
             contexts: all,
+            raised: 0,
         }
     }
 
     /// Drives a source's wire; sources that do not exist have none.
+    #[inline]
     pub fn set_level(&mut self, source: usize, is_high: bool) {
         if source == 0 || source >= SOURCES {
             return;
         }
         let was_high = contains(&self.level, source);
-        if is_high && !was_high && contains(&self.edge, source) {
-            insert(&mut self.latched, source);
-        }
         match is_high {
             true => insert(&mut self.level, source),
             false => remove(&mut self.level, source),
         }
+        if is_high && !was_high {
+            self.rise(source);
+        }
     }
 
-    /// Tells whether a context's interrupt is raised.
-    pub fn is_raised(&self, context: usize) -> bool {
-        self.contexts.get(context).is_some_and(|context| {
-            self.best(context)
-                .is_some_and(|(_, priority)| priority > context.threshold)
-        })
+    /// Returns a bit for each context whose interrupt is raised.
+    #[inline]
+    pub fn raised(&self) -> u64 {
+        self.raised
     }
 
     /// Reads a register; a claim claims.
     pub fn read(&mut self, offset: u64) -> u32 {
         match Register::at(offset) {
             Register::Priority { source } => self.priorities.get(source).copied().unwrap_or(0),
-            Register::Pending { word } => self.pending_word(word),
+            Register::Pending { word } => self.pending.get(word).copied().unwrap_or(0),
             Register::Enable { context, word } => self
                 .contexts
                 .get(context)
@@ -167,6 +175,7 @@ impl Plic {
     /// Writes a register; what cannot be written stays as it is.
     pub fn write(&mut self, offset: u64, value: u32) {
         match Register::at(offset) {
+            Register::Claim { context } => return self.complete(context, value as usize),
             Register::Priority { source } if source != 0 => {
                 if let Some(priority) = self.priorities.get_mut(source) {
                     *priority = value & PRIORITY_MASK;
@@ -178,9 +187,9 @@ impl Plic {
                     context.threshold = value & PRIORITY_MASK;
                 }
             }
-            Register::Claim { context } => self.complete(context, value as usize),
-            Register::Priority { .. } | Register::Pending { .. } | Register::Nothing => {}
+            Register::Priority { .. } | Register::Pending { .. } | Register::Nothing => return,
         }
+        self.raise(u64::MAX);
     }
 
     fn enable(&mut self, context: usize, word: usize, value: u32) {
@@ -191,29 +200,63 @@ impl Plic {
         }
     }
 
-    /// Returns the sources of a word that want to be handled.
-    fn pending_word(&self, word: usize) -> u32 {
-        let of = |set: &SourceSet| set.get(word).copied().unwrap_or(0);
-        let edge = of(&self.edge);
-        let wanting = (of(&self.latched) & edge) | (of(&self.level) & !edge);
-        wanting & !of(&self.in_service)
+    /// A wire has gone high: its gateway forwards that if nothing is under way.
+    fn rise(&mut self, source: usize) {
+        if !contains(&self.in_service, source) {
+            self.pend(source);
+        } else if contains(&self.edge, source) {
+            insert(&mut self.latched, source);
+        }
+    }
+
+    /// Makes a source pending, which can only raise contexts.
+    fn pend(&mut self, source: usize) {
+        insert(&mut self.pending, source);
+        let priority = self.priority(source);
+        for (number, context) in self.contexts.iter().enumerate() {
+            if priority > context.threshold && contains(&context.enabled, source) {
+                self.raised |= context_bit(number);
+            }
+        }
+    }
+
+    fn priority(&self, source: usize) -> u32 {
+        self.priorities.get(source).copied().unwrap_or(0)
+    }
+
+    /// Finds out anew which of these contexts are raised; the others are not.
+    fn raise(&mut self, contexts: u64) {
+        let mut raised = 0;
+        for (number, context) in self.contexts.iter().enumerate() {
+            let bit = contexts & context_bit(number);
+            if bit != 0 && self.is_raised(context) {
+                raised |= bit;
+            }
+        }
+        self.raised = raised;
+    }
+
+    #[inline]
+    fn is_raised(&self, context: &Context) -> bool {
+        let mut words = self.pending.iter().zip(&context.enabled);
+        let has_pending = words.any(|(pending, enabled)| pending & enabled != 0);
+        has_pending && self.best(context).1 > context.threshold
     }
 
     /// Returns the enabled pending source of the highest priority, the lowest
-    /// number of equals, and its priority; priority 0 means never.
-    fn best(&self, context: &Context) -> Option<(usize, u32)> {
-        let mut best = None;
-        let mut best_priority = 0;
-        for (word, enabled) in context.enabled.iter().enumerate() {
-            let mut left = self.pending_word(word) & enabled;
+    /// number of equals, and its priority; source and priority 0 if there is none.
+    #[inline]
+    fn best(&self, context: &Context) -> (usize, u32) {
+        let mut best = (0, 0);
+        let words = self.pending.iter().zip(&context.enabled);
+        for (word, (pending, enabled)) in words.enumerate() {
+            let mut left = pending & enabled;
             while left != 0 {
-                let source = word
-                    .wrapping_mul(32)
-                    .wrapping_add(left.trailing_zeros() as usize);
-                let priority = self.priorities.get(source).copied().unwrap_or(0);
-                if priority > best_priority {
-                    best_priority = priority;
-                    best = Some((source, priority));
+                let bit = left.trailing_zeros() as usize;
+                let source = word.wrapping_mul(32).wrapping_add(bit);
+                let priority = self.priority(source);
+                if priority > best.1 {
+                    best = (source, priority);
                 }
                 left &= left.wrapping_sub(1);
             }
@@ -222,22 +265,40 @@ impl Plic {
     }
 
     fn claim(&mut self, context: usize) -> u32 {
-        let context = self.contexts.get(context);
-        let Some((source, _)) = context.and_then(|context| self.best(context)) else {
+        let Some(context) = self.contexts.get(context) else {
             return 0;
         };
-        remove(&mut self.latched, source);
-        insert(&mut self.in_service, source);
+        let (source, _) = self.best(context);
+        if source != 0 {
+            remove(&mut self.pending, source);
+            insert(&mut self.in_service, source);
+            // That can only lower.
+            self.raise(self.raised);
+        }
         source as u32
     }
 
     /// Ends the handling of a source that is enabled for the context.
     fn complete(&mut self, context: usize, source: usize) {
         let context = self.contexts.get(context);
-        if context.is_some_and(|context| contains(&context.enabled, source)) {
-            remove(&mut self.in_service, source);
+        let is_its_own = context.is_some_and(|context| contains(&context.enabled, source));
+        if !is_its_own || !contains(&self.in_service, source) {
+            return;
+        }
+        remove(&mut self.in_service, source);
+        let wants_again = match contains(&self.edge, source) {
+            true => contains(&self.latched, source),
+            false => contains(&self.level, source),
+        };
+        remove(&mut self.latched, source);
+        if wants_again {
+            self.pend(source);
         }
     }
+}
+
+fn context_bit(number: usize) -> u64 {
+    1_u64.wrapping_shl(number as u32)
 }
 
 #[cfg(test)]
@@ -247,6 +308,10 @@ mod tests {
 
     const CLAIM: u64 = CONTEXT_BASE + 4;
     const CLAIM_1: u64 = CLAIM + CONTEXT_STRIDE;
+
+    fn is_raised(plic: &Plic, context: usize) -> bool {
+        plic.raised() & context_bit(context) != 0
+    }
 
     fn plic_with(sources: &[(usize, u32)]) -> Plic {
         let mut plic = Plic::new(4, [0; WORDS]);
@@ -273,13 +338,40 @@ mod tests {
     fn a_level_source_comes_back_after_completion_while_its_wire_is_high() {
         let mut plic = plic_with(&[(10, 1)]);
         plic.set_level(10, true);
-        assert!(plic.is_raised(0));
+        assert!(is_raised(&plic, 0));
         assert_eq!(plic.read(CLAIM), 10);
-        assert!(!plic.is_raised(0));
+        assert!(!is_raised(&plic, 0));
         plic.write(CLAIM, 10);
-        assert!(plic.is_raised(0));
+        assert!(is_raised(&plic, 0));
+        assert_eq!(plic.read(CLAIM), 10);
         plic.set_level(10, false);
-        assert!(!plic.is_raised(0));
+        plic.write(CLAIM, 10);
+        assert!(!is_raised(&plic, 0));
+    }
+
+    #[test]
+    fn a_level_source_whose_wire_falls_stays_pending_until_it_is_claimed() {
+        let mut plic = plic_with(&[(10, 1)]);
+        plic.set_level(10, true);
+        plic.set_level(10, false);
+        assert!(is_raised(&plic, 0));
+        assert_eq!(plic.read(PENDING_BASE), 1 << 10);
+        assert_eq!(plic.read(CLAIM), 10);
+        // Up and down again while it is handled: nothing of that is left.
+        plic.set_level(10, true);
+        plic.set_level(10, false);
+        plic.write(CLAIM, 10);
+        assert!(!is_raised(&plic, 0));
+        assert_eq!(plic.read(CLAIM), 0);
+    }
+
+    #[test]
+    fn a_completion_of_what_was_not_claimed_changes_nothing() {
+        let mut plic = plic_with(&[(10, 1)]);
+        plic.set_level(10, true);
+        plic.write(CLAIM, 10);
+        assert_eq!(plic.read(CLAIM), 10);
+        assert_eq!(plic.read(CLAIM), 0);
     }
 
     #[test]
@@ -293,7 +385,7 @@ mod tests {
         pulse(&mut plic);
         assert_eq!(plic.read(CLAIM), 8);
         pulse(&mut plic);
-        assert!(!plic.is_raised(0));
+        assert!(!is_raised(&plic, 0));
         plic.write(CLAIM, 8);
         assert_eq!(plic.read(CLAIM), 8);
         plic.write(CLAIM, 8);
@@ -305,9 +397,9 @@ mod tests {
         let mut plic = plic_with(&[(3, 4)]);
         plic.set_level(3, true);
         plic.write(CONTEXT_BASE, 4);
-        assert!(!plic.is_raised(0));
+        assert!(!is_raised(&plic, 0));
         plic.write(CONTEXT_BASE, 3);
-        assert!(plic.is_raised(0));
+        assert!(is_raised(&plic, 0));
         plic.write(CONTEXT_BASE, 7);
         assert_eq!(plic.read(CLAIM), 3);
     }
@@ -316,12 +408,12 @@ mod tests {
     fn a_context_sees_and_completes_only_what_it_enables() {
         let mut plic = plic_with(&[(3, 4)]);
         plic.set_level(3, true);
-        assert!(!plic.is_raised(1));
+        assert!(!is_raised(&plic, 1));
         assert_eq!(plic.read(CLAIM_1), 0);
         assert_eq!(plic.read(CLAIM), 3);
         plic.write(CLAIM_1, 3);
         plic.set_level(3, true);
-        assert!(!plic.is_raised(0));
+        assert!(!is_raised(&plic, 0));
     }
 
     #[test]
@@ -340,6 +432,7 @@ mod tests {
     /// What the specification says, one source at a time.
     struct Model {
         high: [bool; SOURCES],
+        pending: [bool; SOURCES],
         serving: [bool; SOURCES],
         priority: [u32; SOURCES],
         enabled: [[bool; SOURCES]; 2],
@@ -350,6 +443,7 @@ mod tests {
         fn new() -> Self {
             Self {
                 high: [false; SOURCES],
+                pending: [false; SOURCES],
                 serving: [false; SOURCES],
                 priority: [0; SOURCES],
                 enabled: [[false; SOURCES]; 2],
@@ -358,10 +452,8 @@ mod tests {
         }
 
         fn best(&self, context: usize) -> Option<usize> {
-            let ready = |&s: &usize| {
-                let waits = self.high[s] && !self.serving[s];
-                waits && self.enabled[context][s] && self.priority[s] > 0
-            };
+            let ready =
+                |&s: &usize| self.pending[s] && self.enabled[context][s] && self.priority[s] > 0;
             (1..SOURCES)
                 .filter(ready)
                 .max_by_key(|&s| (self.priority[s], SOURCES - s))
@@ -396,6 +488,7 @@ mod tests {
             Step::Wire(source, high) => {
                 plic.set_level(source, high);
                 model.high[source] = high && source != 0;
+                model.pending[source] |= model.high[source] && !model.serving[source];
             }
             Step::Priority(source, priority) => {
                 plic.write(source as u64 * 4, priority);
@@ -416,12 +509,17 @@ mod tests {
             Step::Claim(context) => {
                 let best = model.best(context);
                 assert_eq!(plic.read(claim_of(context)), best.unwrap_or(0) as u32);
-                best.into_iter()
-                    .for_each(|source| model.serving[source] = true);
+                if let Some(source) = best {
+                    model.serving[source] = true;
+                    model.pending[source] = false;
+                }
             }
             Step::Complete(context, source) => {
                 plic.write(claim_of(context), source as u32);
-                model.serving[source] &= !model.enabled[context][source];
+                if model.serving[source] && model.enabled[context][source] {
+                    model.serving[source] = false;
+                    model.pending[source] = model.high[source];
+                }
             }
         }
     }
@@ -434,7 +532,7 @@ mod tests {
                 apply(step, &mut plic, &mut model);
                 for context in 0..2 {
                     let best = model.best(context).map_or(0, |s| model.priority[s]);
-                    prop_assert_eq!(plic.is_raised(context), best > model.threshold[context]);
+                    prop_assert_eq!(is_raised(&plic, context), best > model.threshold[context]);
                 }
             }
         }

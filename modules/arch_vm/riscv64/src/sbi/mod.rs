@@ -285,7 +285,8 @@ pub(crate) fn answer(hart: &mut dyn Hart, call: &Call) -> Outcome {
 /// Answers a call if the hart can do so alone: with nothing of the host, no lock
 /// and no other hart. Otherwise nothing has happened yet.
 ///
-/// These are the extensions of [`EXTENSIONS`] whose every outcome is a return.
+/// These and [`answer_to_itself`]'s are the extensions of [`EXTENSIONS`] whose every
+/// outcome is a return.
 #[inline]
 #[cfg_attr(
     not(target_os = "none"),
@@ -295,10 +296,29 @@ pub fn answer_alone<T: Alone>(hart: &mut T, call: &Call) -> Option<Ret> {
     let outcome = match call.extension as usize {
         sbi_spec::base::EID_BASE => base::answer(hart, call),
         sbi_spec::time::EID_TIME if hart.has_timer_register() => time::answer(hart, call),
+        _ => return None,
+    };
+    returned(outcome)
+}
+
+/// Answers a call to other harts if it is for this one alone; otherwise nothing
+/// has happened yet.
+#[inline]
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only the fast path calls it")
+)]
+pub fn answer_to_itself<T: Alone>(hart: &mut T, call: &Call) -> Option<Ret> {
+    let outcome = match call.extension as usize {
         sbi_spec::spi::EID_SPI if is_for_itself(hart, call) => ipi::answer(hart, call),
         sbi_spec::rfnc::EID_RFNC if is_for_itself(hart, call) => rfence::answer(hart, call),
         _ => return None,
     };
+    returned(outcome)
+}
+
+#[inline]
+fn returned(outcome: Outcome) -> Option<Ret> {
     match outcome {
         Outcome::Return(ret) => Some(ret),
         _ => None,

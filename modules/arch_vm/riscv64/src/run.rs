@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! Into the guest and out of it again, as far as that is not assembly.
+//!
+//! [`RiscvVCpu::run_closed`] goes in. Each exit that `fast` does not finish comes
+//! to [`take_exit`], still inside of the world switch: it says whether the guest
+//! goes on, or `run_closed` returns. Before the guest goes on, whoever may want
+//! something of the vCPU is heard, in the order that `VCpuControl` asks for.
+//! Interrupts are closed in all of this.
+
+use core::sync::atomic::Ordering;
+
+use axvm::{AxVCpuExitReason as Exit, AxVMHal, Error, Request, Result};
+
+use crate::{
+    entry,
+    exit::{self, Step},
+    flush,
+    vcpu::RiscvVCpu,
+};
+
+/// Deals with an exit, and returns the vCPU if its guest goes on.
+///
+/// Called by the world switch on the host's stack, with everything as the host
+/// has it but for the callee-saved registers, which are the guest's and in the
+/// frame as well; what it changes of them there is what the guest gets.
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only the world switch calls it")
+)]
+pub(crate) extern "C" fn take_exit<H: AxVMHal>(
+    vcpu: &mut RiscvVCpu<H>,
+) -> Option<&mut RiscvVCpu<H>> {
+    vcpu.control.leave_guest();
+    match exit::handle(vcpu) {
+        Step::Resume => vcpu.may_enter().then_some(vcpu),
+        Step::Leave => None,
+    }
+}
+
+impl<H: AxVMHal> RiscvVCpu<H> {
+    /// Runs the guest until an exit leaves.
+    pub(crate) fn run_closed(&mut self) -> Result<Exit> {
+        self.bound_on.ok_or(Error::NoSuchVCpu(self.id))?;
+        if self.may_enter() {
+            // SAFETY: 1. the vCPU is borrowed mutably; 2. interrupts are closed
+            // and the vCPU is bound; 3. the host runs with sscratch 0.
+            unsafe { entry::enter(&raw mut *self) };
+        }
+        Ok(self.left)
+    }
+
+    /// Lets the run end with an exit.
+    pub(crate) fn leave(&mut self, exit: Exit) -> Step {
+        self.left = exit;
+        Step::Leave
+    }
+
+    /// Hears what others want, and shows the guest what is pending for it. If it
+    /// may go on, the vCPU counts as in its guest from here.
+    #[inline]
+    fn may_enter(&mut self) -> bool {
+        self.enters() || self.enters_at_last()
+    }
+
+    /// Tells whether the guest may go on, if nobody wants anything while it looks.
+    #[inline(always)]
+    fn enters(&mut self) -> bool {
+        let Some(cpu) = self.bound_on else {
+            return false;
+        };
+        self.control.take(Request::Event);
+        if self.hart.is_suspended.load(Ordering::Relaxed) && self.sleeps_on() {
+            return false;
+        }
+        if self.hart.fences.is_full() {
+            self.carry_fences_out();
+        }
+        self.show_pending();
+        self.control.enter_guest(cpu)
+    }
+
+    /// Looks until the guest may go on, or the run must end.
+    #[inline(never)]
+    fn enters_at_last(&mut self) -> bool {
+        loop {
+            self.control.leave_guest();
+            // What it stands for is looked at below.
+            self.control.take(Request::Event);
+            if self.control.has_request() || self.bound_on.is_none() {
+                self.left = Exit::Nothing;
+                return false;
+            }
+            if self.sleeps_on() {
+                self.left = Exit::Halt;
+                return false;
+            }
+            if self.enters() {
+                return true;
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn carry_fences_out(&self) {
+        if let Some(waiting) = self.hart.fences.take() {
+            flush::waiting(&waiting);
+        }
+    }
+
+    /// Tells whether the hart is suspended, and nothing wakes it. An IPI wakes it
+    /// even where it is masked, as firmware that sleeps in machine mode takes it.
+    #[inline(never)]
+    fn sleeps_on(&mut self) -> bool {
+        if !self.hart.is_suspended.load(Ordering::Relaxed) {
+            return false;
+        }
+        let is_called = self.hart.has_software();
+        let wakes = self.has_interrupt() || is_called;
+        if wakes {
+            self.hart.is_suspended.store(false, Ordering::SeqCst);
+        }
+        !wakes
+    }
+}
