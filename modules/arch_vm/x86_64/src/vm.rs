@@ -9,7 +9,8 @@
 use alloc::{format, string::ToString, sync::Arc, vec::Vec};
 
 use axdevice::{
-    AxVmDevices, ByteLanes, GuestMemory, IrqLine, Lock, Pit, Region, SystemControl, shared,
+    AxVmDevices, ByteLanes, GuestMemory, Hpet, IrqLine, LegacyWires, Lock, Pit, Region,
+    SystemControl, shared,
 };
 use axvm::{
     ArchVm, AxArchVCpu, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, Error, GuestPhysAddr,
@@ -115,7 +116,8 @@ impl<H: AxVMHal> ArchVm for X86Vm<H> {
         let placement = boot::place(&image, &config.boot, &pc::boot::rules(&regions))?;
         boot::load(&placement, ram)?;
         let cpus = self.machine.controls.len() as u8;
-        let tables = acpi::tables(&acpi::Machine { cpus, hpet: None });
+        let hpet = Some(Hpet::capabilities() as u32);
+        let tables = acpi::tables(&acpi::Machine { cpus, hpet });
         let ready = pc::boot::hand_over(&placement, &config.boot, &regions, tables.rsdp)?;
         for chunk in [tables.chunk, pc::mp_table(cpus)]
             .iter()
@@ -152,7 +154,14 @@ fn add_devices<H: AxVMHal>(
 ) -> Result<()> {
     let clock = parts.hal.clock();
     let (low_bytes, high_bytes) = layout::split(&layout::ram(parts.config.memory_bytes));
-    let line = |irq: u8| IrqLine::new(fabric.clone(), irq.into());
+    let wire = |irq: u8| IrqLine::new(fabric.clone(), irq.into());
+    // The HPET can take these two wires from their devices.
+    let (legacy, timer_line, rtc_line) =
+        LegacyWires::new(wire(ports::irq::TIMER), wire(ports::irq::RTC));
+    let line = |irq: u8| match irq {
+        ports::irq::RTC => rtc_line.clone(),
+        irq => wire(irq),
+    };
     let around = pc::devices::Parts {
         clock: &clock,
         power: parts.power,
@@ -167,8 +176,12 @@ fn add_devices<H: AxVMHal>(
     for device in pc::devices::add(&around, devices)? {
         parts.timers.add(device);
     }
-    let timer = Pit::new(clock.clone(), line(ports::irq::TIMER));
-    let pit = parts.timers.timed(timer);
+    let hpet = Hpet::new(clock.clone(), fabric.clone(), legacy);
+    devices.add_mmio(
+        Region::new(layout::HPET.into(), Hpet::REGION_BYTES)?,
+        parts.timers.timed(hpet),
+    )?;
+    let pit = parts.timers.timed(Pit::new(clock.clone(), timer_line));
     let gate = shared(SystemControl::new(clock, pit.clone()));
     let mut add = |(start, size), device| devices.add_port(Region::new(start, size)?, device);
     add(PIT, shared(ByteLanes::new(pit)))?;

@@ -19,7 +19,9 @@ use tock_registers::LocalRegisterCopy;
 
 use crate::{
     AccessFault, AccessWidth, Clock, IoDevice, IrqLine, IrqSink, TimedDevice,
-    regs::hpet::{CAPABILITIES, CONFIGURATION, Part, Register, TIMERS, decode, status_bit},
+    regs::hpet::{
+        CAPABILITIES, CONFIGURATION, Part, REGION_BYTES, Register, TIMERS, decode, status_bit,
+    },
 };
 pub use legacy::LegacyWires;
 use timer::Timer;
@@ -46,6 +48,9 @@ pub struct Hpet {
 }
 
 impl Hpet {
+    /// Size of its region.
+    pub const REGION_BYTES: u64 = REGION_BYTES;
+
     /// Makes one that stands still; it drives the inputs of `sink` by number.
     pub fn new(clock: Arc<dyn Clock>, sink: Arc<dyn IrqSink>, legacy: Arc<LegacyWires>) -> Self {
         Self {
@@ -138,7 +143,8 @@ impl Hpet {
         (0..TIMERS).for_each(|index| self.update_line(index));
     }
 
-    fn capabilities() -> u64 {
+    /// Returns its capabilities; firmware's tables show the low half.
+    pub fn capabilities() -> u64 {
         let last = (TIMERS as u64).saturating_sub(1);
         (CAPABILITIES::REVISION.val(1)
             + CAPABILITIES::LAST_TIMER.val(last)
