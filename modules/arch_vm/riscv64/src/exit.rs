@@ -397,6 +397,18 @@ mod tests {
     }
 
     #[test]
+    fn a_misaligned_access_to_a_device_is_a_fault_at_its_own_address() {
+        with_bound_vcpu(0, |vcpu| {
+            let address = UART_STATUS;
+            // lw a0, 0(x0).
+            let read = access(vcpu, LOAD_GUEST_PAGE_FAULT, address, 0x0000_2503);
+            assert_eq!((read, taken(vcpu)), (None, (5, address)));
+            let written = access(vcpu, STORE_GUEST_PAGE_FAULT, address, SW_A1);
+            assert_eq!((written, taken(vcpu)), (None, (7, address)));
+        });
+    }
+
+    #[test]
     fn the_interrupt_controller_is_answered_here() {
         with_bound_vcpu(0, |vcpu| {
             let priority = PLIC.start + 4 * 10;

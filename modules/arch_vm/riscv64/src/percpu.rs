@@ -122,3 +122,24 @@ fn vmids(mode: Mode) -> u64 {
     // Entries that the trial may have made are dropped when the hart is enabled.
     1 << bits
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::machine;
+
+    #[test]
+    fn what_a_guests_user_does_never_leaves_the_guest() {
+        let _tells_of_the_host = machine();
+        let mut cpu = RiscvPerCpu { is_enabled: false };
+        cpu.hardware_enable().unwrap();
+        let misaligned = (1 << 0) | (1 << 4) | (1 << 6);
+        let instructions = (1 << 2) | (1 << 3) | (1 << 8);
+        let page_faults = (1 << 12) | (1 << 13) | (1 << 15);
+        assert_eq!(HEDELEG.get(), misaligned | instructions | page_faults);
+        // Software, timer and external interrupts of the guest.
+        assert_eq!(HIDELEG.get(), (1 << 2) | (1 << 6) | (1 << 10));
+        cpu.hardware_disable().unwrap();
+        assert_eq!((HEDELEG.get(), HIDELEG.get()), (0, 0));
+    }
+}

@@ -122,3 +122,59 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         !wakes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        regs::{HTINST, HTVAL, SCAUSE, STVAL},
+        testing::with_bound_vcpu,
+    };
+    use tock_registers::interfaces::Writeable;
+
+    const UART_STATUS: u64 = 0x1000_0005;
+    /// lbu a0, 0(x0), as hardware leaves it in htinst.
+    const LBU_A0: u64 = 0x0000_4503;
+
+    /// Lets the vCPU, which is in its guest, read the UART; tells whether it goes on.
+    fn reads_uart<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> bool {
+        SCAUSE.set(21);
+        HTVAL.set(UART_STATUS >> 2);
+        STVAL.set(UART_STATUS);
+        HTINST.set(LBU_A0);
+        take_exit(vcpu).is_some()
+    }
+
+    #[test]
+    fn after_an_exit_that_stays_the_vcpu_is_in_its_guest_again() {
+        with_bound_vcpu(0, |vcpu| {
+            vcpu.control.request(Request::Event);
+            assert!(reads_uart(vcpu));
+            assert!(vcpu.control.resides_on().is_some());
+            assert!(!vcpu.control.has_request());
+        });
+    }
+
+    #[test]
+    fn whatever_the_thread_is_asked_for_ends_the_run_after_the_exit() {
+        with_bound_vcpu(0, |vcpu| {
+            for request in [Request::Look, Request::Tick] {
+                vcpu.control.request(request);
+                assert!(!reads_uart(vcpu));
+                assert_eq!(vcpu.left, Exit::Nothing);
+                assert_eq!(vcpu.control.resides_on(), None);
+                assert!(vcpu.control.take(request));
+            }
+        });
+    }
+
+    #[test]
+    fn an_interrupt_of_the_host_ends_the_run() {
+        with_bound_vcpu(0, |vcpu| {
+            SCAUSE.set((1 << 63) | 5);
+            assert!(take_exit(vcpu).is_none());
+            assert_eq!(vcpu.left, Exit::ExternalInterrupt { vector: 5 });
+            assert_eq!(vcpu.control.resides_on(), None);
+        });
+    }
+}
