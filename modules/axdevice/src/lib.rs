@@ -6,8 +6,8 @@
 //! [`GuestMemory`] (its only way to guest RAM), [`Console`] (its characters),
 //! [`Clock`] and [`PowerSink`]. A device model knows neither its address nor the
 //! bus nor the architecture. [`AxVmDevices`] is the bus that finds the model
-//! for an address. The models are in [`serial`], [`rtc`], [`timer`]
-//! and [`power`].
+//! for an address. The models are in [`serial`], [`rtc`], [`timer`], [`power`]
+//! and [`virtio`].
 //!
 //! [`Lock`] is the one lock of whatever belongs to a VM: whoever holds it is not
 //! switched out, so that no thread on the same CPU ever spins for it in vain.
@@ -43,6 +43,7 @@ pub mod serial;
 mod testing;
 mod timed;
 pub mod timer;
+pub mod virtio;
 mod word_lanes;
 
 pub use axvm_types::{AccessWidth, GuestPhysAddr, Port, SysRegAddr};

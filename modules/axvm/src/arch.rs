@@ -13,7 +13,8 @@ use axdevice::{AxVmDevices, Console, DeviceTimers, PowerSink};
 use axvm_types::{GuestPhysAddr, HostPhysAddr, VCpuId};
 
 use crate::{
-    AxVCpuExitReason, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, Ram, Result, VCpuControl,
+    AxVCpuExitReason, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, Ram, RecordPage, Result,
+    VCpuControl,
 };
 
 /// A range of guest RAM that a machine has.
@@ -33,6 +34,8 @@ pub struct MachineParts<'a, H: AxVMHal> {
     pub config: &'a AxVMConfig,
     /// Its RAM, mapped in stage 2 already.
     pub ram: &'a Arc<Ram<H>>,
+    /// The page of [`ArchVm::record_page`], zeroed.
+    pub records: Option<&'a Arc<RecordPage<H>>>,
     /// The handles by which its vCPUs are reached, in the order of their ids.
     pub controls: &'a [Arc<VCpuControl<H>>],
     /// Where devices are added that act at a time.
@@ -67,6 +70,12 @@ pub trait ArchVm: Send + Sync + Sized + 'static {
 
     /// Returns where the machine's RAM lies; a checked configuration has some.
     fn ram_layout(config: &AxVMConfig) -> Vec<RamRegion>;
+
+    /// Returns where the guest has a page that it can only read, and that the
+    /// hypervisor writes; machines without one say nothing.
+    fn record_page() -> Option<GuestPhysAddr> {
+        None
+    }
 
     /// Makes an empty stage-2 table.
     fn new_page_table(hal: &Self::Hal) -> Result<Self::PageTable>;

@@ -7,7 +7,7 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use axaddrspace::{AddrSpace, AddrSpaceError};
+use axaddrspace::{AddrSpace, AddrSpaceError, NestedPageTableOps};
 use axdevice::Lock;
 use axdevice::{
     AlarmListener, AxVmDevices, Console, ConsoleOutput, DeviceTimers, PowerRequest, PowerSink,
@@ -15,8 +15,8 @@ use axdevice::{
 use axvm_types::{GuestPhysAddr, VMId};
 
 use crate::{
-    ArchVm, AxVCpu, AxVCpuRef, AxVMConfig, Error, HostEvent, MachineParts, MappingFlags, Ram,
-    Request, Result, VCpuControl, VCpuParts, VmOutcome, hal::AxVCpuHal,
+    ArchVm, AxVCpu, AxVCpuRef, AxVMConfig, AxVMHal, Error, HostEvent, MachineParts, MappingFlags,
+    Ram, RecordPage, Request, Result, VCpuControl, VCpuParts, VmOutcome, hal::AxVCpuHal,
 };
 
 /// The guest physical addresses that stage 2 can hold on every architecture.
@@ -26,6 +26,7 @@ const GUEST_SPACE_BYTES: usize = 1 << 39;
 pub(crate) struct VmMemory<A: ArchVm> {
     pub(crate) ram: Arc<Ram<A::Hal>>,
     pub(crate) stage2: AddrSpace<A::PageTable>,
+    pub(crate) records: Option<Arc<RecordPage<A::Hal>>>,
 }
 
 impl<A: ArchVm> VmMemory<A> {
@@ -40,8 +41,27 @@ impl<A: ArchVm> VmMemory<A> {
                 .map_linear(region.start, host, region.size_bytes, flags)
                 .map_err(out_of_frames)?;
         }
-        Ok(Self { ram, stage2 })
+        let records = A::record_page()
+            .map(|at| map_records(hal, &mut stage2, at))
+            .transpose()?;
+        Ok(Self {
+            ram,
+            stage2,
+            records,
+        })
     }
+}
+
+fn map_records<H: AxVMHal, T: NestedPageTableOps>(
+    hal: &H,
+    stage2: &mut AddrSpace<T>,
+    at: GuestPhysAddr,
+) -> Result<Arc<RecordPage<H>>> {
+    let page = RecordPage::new(hal)?;
+    stage2
+        .map_linear(at, page.frame(), RecordPage::<H>::BYTES, MappingFlags::READ)
+        .map_err(out_of_frames)?;
+    Ok(Arc::new(page))
 }
 
 /// A mapping of fresh RAM into an empty table fails for want of a table only.
@@ -230,6 +250,9 @@ impl<A: ArchVm> Machine<A> {
     pub(crate) fn rebuild(self, plan: &Blueprint<'_, A::Hal>) -> Result<Self> {
         let memory = self.into_memory();
         memory.ram.zero();
+        if let Some(records) = &memory.records {
+            records.zero();
+        }
         Self::assemble(plan, memory)
     }
 
@@ -253,6 +276,7 @@ impl<A: ArchVm> Machine<A> {
             hal: plan.hal,
             config: plan.config,
             ram: &memory.ram,
+            records: memory.records.as_ref(),
             controls: &controls,
             timers: &timers,
             console: &console,

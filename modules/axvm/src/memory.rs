@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use axdevice::{GuestMemory, OutsideRam};
 use axvm_types::{GuestPhysAddr, HostPhysAddr};
 
-use crate::{AxVMHal, Error, RamRegion, Result};
+use crate::{AxVCpuHal, AxVMHal, Error, RamRegion, Result};
 
 const WORD_BYTES: usize = size_of::<u64>();
 /// Words that are written in one turn of a loop.
@@ -133,6 +133,61 @@ impl<H: AxVMHal> GuestMemory for Ram<H> {
         };
         write_bytes(at, tail);
         Ok(())
+    }
+}
+
+/// A page of the hypervisor's that a guest can read.
+pub struct RecordPage<H: AxVCpuHal> {
+    hal: H,
+    frame: HostPhysAddr,
+}
+
+impl<H: AxVCpuHal> RecordPage<H> {
+    /// Its size.
+    pub const BYTES: usize = 4096;
+
+    /// Takes a zeroed page.
+    pub(crate) fn new(hal: &H) -> Result<Self> {
+        let frame = hal.alloc_frames(1).ok_or(Error::NoFrames)?;
+        Ok(Self {
+            hal: hal.clone(),
+            frame,
+        })
+    }
+
+    pub(crate) fn frame(&self) -> HostPhysAddr {
+        self.frame
+    }
+
+    /// Returns the host it is of.
+    pub fn hal(&self) -> &H {
+        &self.hal
+    }
+
+    /// Writes a number at an offset that is a multiple of its size; what is
+    /// outside the page is ignored.
+    pub fn write(&self, offset: usize, value: u64) {
+        if offset >= Self::BYTES || !offset.is_multiple_of(WORD_BYTES) {
+            return;
+        }
+        let start = self.hal.phys_to_virt(self.frame).as_usize();
+        // SAFETY: `offset` is inside the page, which is ours until drop, and
+        // aligned as a number is.
+        let word = unsafe { &*(start.wrapping_add(offset) as *const AtomicU64) };
+        word.store(value.to_le(), Ordering::Relaxed);
+    }
+
+    /// Writes zeros over all of it.
+    pub(crate) fn zero(&self) {
+        for offset in (0..Self::BYTES).step_by(WORD_BYTES) {
+            self.write(offset, 0);
+        }
+    }
+}
+
+impl<H: AxVCpuHal> Drop for RecordPage<H> {
+    fn drop(&mut self) {
+        self.hal.free_frames(self.frame, 1);
     }
 }
 

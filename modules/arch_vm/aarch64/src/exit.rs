@@ -17,7 +17,7 @@ use crate::regs::{ABORT, ESR, HPFAR, SPSR, SYSREG_ISS, SysRegId};
 pub(crate) enum Trap {
     /// WFI.
     WaitForInterrupt,
-    /// WFE and the like: nothing to wait for.
+    /// WFE and waits with a time-out: nothing to wait for.
     WaitForEvent,
     /// HVC; the guest continues behind it by itself.
     Hvc,
@@ -27,6 +27,8 @@ pub(crate) enum Trap {
     SysReg(SysRegAccess),
     /// Floating point while its registers are not loaded.
     FloatingPoint,
+    /// Wide vectors while they are not loaded.
+    Vectors,
     /// A data access outside RAM.
     Data(DataAbort),
     /// An instruction fetch outside RAM.
@@ -83,14 +85,37 @@ pub(crate) struct RegisterAccess {
     pub(crate) is_signed: bool,
 }
 
+impl RegisterAccess {
+    /// Makes what the register becomes of what was read.
+    pub(crate) fn extend(self, raw: u64) -> u64 {
+        let above = bits_above(self.width);
+        let value = raw.wrapping_shl(above);
+        match self.is_signed {
+            true => {
+                let extended = (value as i64).wrapping_shr(above) as u64;
+                extended & u64::MAX.wrapping_shr(bits_above(self.reg_width))
+            }
+            false => value.wrapping_shr(above),
+        }
+    }
+}
+
+/// Returns how many bits of 64 are above a value of this width.
+fn bits_above(width: AccessWidth) -> u32 {
+    64_u32.saturating_sub((width.size() as u32).saturating_mul(8))
+}
+
 type Syndrome = LocalRegisterCopy<u64, ESR::Register>;
 type Abort = LocalRegisterCopy<u64, ABORT::Register>;
 
 const EC_WFX: u64 = 0x01;
+/// WFI, WFE, or either with a time-out, which may end early.
+const WFX_KIND: u64 = 3;
 const EC_FP: u64 = 0x07;
 const EC_HVC64: u64 = 0x16;
 const EC_SMC64: u64 = 0x17;
 const EC_SYSREG: u64 = 0x18;
+const EC_SVE: u64 = 0x19;
 const EC_FETCH_LOWER: u64 = 0x20;
 const EC_DATA_LOWER: u64 = 0x24;
 
@@ -112,7 +137,7 @@ pub(crate) fn decode(esr: u64, far: u64, hpfar: u64) -> Trap {
     let syndrome = Syndrome::new(esr);
     let iss = syndrome.read(ESR::ISS);
     match syndrome.read(ESR::EC) {
-        EC_WFX if iss & 1 == 0 => Trap::WaitForInterrupt,
+        EC_WFX if iss & WFX_KIND == 0 => Trap::WaitForInterrupt,
         EC_WFX => Trap::WaitForEvent,
         EC_FP => Trap::FloatingPoint,
         EC_HVC64 => Trap::Hvc,
@@ -120,8 +145,9 @@ pub(crate) fn decode(esr: u64, far: u64, hpfar: u64) -> Trap {
         EC_SYSREG => Trap::SysReg(decode_sys_reg(iss)),
         EC_FETCH_LOWER => Trap::Fetch(fault_address(far, hpfar)),
         EC_DATA_LOWER => Trap::Data(decode_data_abort(iss, fault_address(far, hpfar))),
-        // AArch32 coprocessors, SVE, SME, pointer authentication, LD64B.
-        0x03..=0x06 | 0x08..=0x0e | 0x11..=0x13 | 0x19 | 0x1a | 0x1d => Trap::Undefined,
+        EC_SVE => Trap::Vectors,
+        // AArch32 coprocessors, SME, pointer authentication, LD64B.
+        0x03..=0x06 | 0x08..=0x0e | 0x11..=0x13 | 0x1a | 0x1d => Trap::Undefined,
         _ => Trap::Unknown,
     }
 }
@@ -202,7 +228,7 @@ pub(crate) enum Exception {
     /// The instruction does not exist.
     Undefined,
     /// The bus refused a data access.
-    DataAbort,
+    DataAbort { is_write: bool },
     /// The bus refused an instruction fetch.
     FetchAbort,
 }
@@ -263,14 +289,19 @@ impl Exception {
     fn syndrome(self, is_from_el0: bool) -> u64 {
         let (class, iss) = match (self, is_from_el0) {
             (Self::Undefined, _) => (EC_UNDEFINED, 0),
-            (Self::DataAbort, true) => (EC_DATA_LOWER, EXTERNAL_ABORT),
-            (Self::DataAbort, false) => (EC_DATA_SAME, EXTERNAL_ABORT),
+            (Self::DataAbort { is_write }, true) => (EC_DATA_LOWER, external_abort(is_write)),
+            (Self::DataAbort { is_write }, false) => (EC_DATA_SAME, external_abort(is_write)),
             (Self::FetchAbort, true) => (EC_FETCH_LOWER, EXTERNAL_ABORT),
             (Self::FetchAbort, false) => (EC_FETCH_SAME, EXTERNAL_ABORT),
         };
         let value = ESR::EC.val(class) + ESR::IL::SET + ESR::ISS.val(iss);
         value.value
     }
+}
+
+fn external_abort(is_write: bool) -> u64 {
+    let direction = ABORT::WNR.val(is_write.into());
+    direction.value | EXTERNAL_ABORT
 }
 
 fn entered_pstate(from: Interrupted) -> u64 {
@@ -331,6 +362,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_is_extended_as_the_instruction_says() {
+        let access = |width, reg_width, is_signed| RegisterAccess {
+            width,
+            reg: 0,
+            reg_width,
+            is_signed,
+        };
+        let (byte, word) = (AccessWidth::Byte, AccessWidth::Dword);
+        let all = AccessWidth::Qword;
+        assert_eq!(access(byte, all, false).extend(0x1fe), 0xfe);
+        assert_eq!(access(byte, word, true).extend(0x1fe), 0xffff_fffe);
+        assert_eq!(access(word, all, true).extend(1 << 31), !0 << 31);
+        assert_eq!(access(all, all, true).extend(1 << 63), 1 << 63);
+    }
+
+    #[test]
     fn a_system_register_is_named_by_its_encoding() {
         // MSR ICC_SGI1R_EL1, x3.
         let iss = 3 << 20 | 5 << 17 | 12 << 10 | 3 << 5 | 11 << 1;
@@ -344,7 +391,7 @@ mod tests {
     #[test]
     fn an_exception_from_el0_and_el1_takes_its_own_vector() {
         let entered = |pstate| {
-            Exception::DataAbort.enter(Interrupted {
+            Exception::DataAbort { is_write: true }.enter(Interrupted {
                 pstate,
                 vbar: 0x8000,
                 sctlr: SCTLR_SPAN,
@@ -355,7 +402,7 @@ mod tests {
         assert_eq!(entered(0x10).pc, 0x8600);
         assert_eq!(el0.pstate, 0x6000_03c5);
         assert_eq!(el0.esr >> 26, EC_DATA_LOWER);
-        assert_eq!((el1.esr >> 26, el1.esr & 0x3f), (EC_DATA_SAME, 0x10));
+        assert_eq!((el1.esr >> 26, el1.esr & 0x7f), (EC_DATA_SAME, 0x50));
     }
 
     proptest! {

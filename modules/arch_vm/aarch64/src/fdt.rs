@@ -13,13 +13,13 @@ use axvm::{
     RamRegion,
     boot::{
         GuestRange, ImageError,
-        fdt::{Chosen, Fdt, Interrupt, Pl011},
+        fdt::{Chosen, Fdt, Interrupt, Pl011, VirtioMmio},
     },
 };
 
 use crate::{
     irqchip::{self, PHYSICAL_TIMER, VIRTUAL_TIMER, Version, affinity_of_vcpu},
-    vm::{RTC, RTC_SPI, UART, UART_SPI},
+    vm::{RTC, RTC_SPI, SLOTS_SPI, UART, UART_SPI, slots},
 };
 
 const PHANDLE_CLOCK: u32 = 1;
@@ -30,6 +30,7 @@ const SPI: u32 = 0;
 const PPI: u32 = 1;
 const PPI_FIRST: u32 = 16;
 const LEVEL_HIGH: u32 = 4;
+const RISING_EDGE: u32 = 1;
 /// The timers of the secure state and of EL2, which the binding wants named.
 const SECURE_TIMER: u32 = 29;
 const HYPERVISOR_TIMER: u32 = 26;
@@ -70,7 +71,15 @@ pub(crate) fn write(tree: &Tree<'_>) -> Result<Vec<u8>, ImageError> {
             parent: None,
             cells: &[SPI, RTC_SPI, LEVEL_HIGH],
         };
-        fdt.pl031(RTC, interrupt, PHANDLE_CLOCK)
+        fdt.pl031(RTC, interrupt, PHANDLE_CLOCK)?;
+        (SLOTS_SPI..).zip(slots()).try_for_each(|(spi, reg)| {
+            let cells = &[SPI, spi, RISING_EDGE];
+            let interrupt = Interrupt {
+                parent: None,
+                cells,
+            };
+            fdt.virtio_mmio(&VirtioMmio { reg, interrupt })
+        })
     })
 }
 

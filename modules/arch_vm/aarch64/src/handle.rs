@@ -9,8 +9,8 @@
 
 use axdevice::GuestMemory;
 use axvm::{
-    AccessWidth, AxVCpuExitReason as Exit, AxVMHal, CpuUpStatus, ExitKind, GuestPhysAddr,
-    MappingFlags, access,
+    AccessWidth, AxArchVCpu, AxVCpuExitReason as Exit, AxVMHal, CpuUpStatus, ExitKind,
+    GuestPhysAddr, MappingFlags, access,
 };
 use tock_registers::{
     LocalRegisterCopy,
@@ -25,7 +25,7 @@ use crate::{
     irqchip::{Frame, Sgi},
     machine::Siblings,
     psci::{self, Action},
-    regs::{ESR_EL2, FAR_EL2, HPFAR_EL2, PAR, SP_EL0, SP_EL1, SPSR, translate_read},
+    regs::{ESR_EL2, FAR_EL2, HPFAR_EL2, PAR, SP_EL0, SP_EL1, SPSR, firmware_call, translate_read},
     sysreg::{self, SysReg},
     vcpu::{Aarch64VCpu, Transfer},
 };
@@ -91,6 +91,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             Trap::Data(abort) => return self.finish_abort(abort),
             Trap::WaitForEvent => self.frame.skip(),
             Trap::FloatingPoint => self.load_float(),
+            Trap::Vectors => return self.load_vectors(),
             _ => return false,
         }
         true
@@ -108,13 +109,13 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             Trap::Data(abort) if abort.detail == AbortDetail::Instruction => {
                 self.begin_transfer(abort)
             }
-            Trap::Data(_) => self.refuse(),
+            Trap::Data(abort) => self.refuse(abort.is_write),
             Trap::WaitForInterrupt => {
                 self.frame.skip();
                 self.wait()
             }
             Trap::Fetch(addr) => self.fetch_abort(addr),
-            Trap::Undefined => {
+            Trap::Undefined | Trap::Vectors => {
                 self.undefined();
                 Step::Resume
             }
@@ -231,6 +232,10 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             }
             Action::PowerDown { entry, context } => self.power_down(entry, context),
             Action::System(request) => Step::Leave(Exit::SystemDown { request }),
+            Action::Forward { function, argument } => {
+                self.frame.set(0, firmware_call(function, argument) as u64);
+                self.count(ExitKind::Firmware)
+            }
             Action::Hypercall(nr) => Step::Leave(Exit::Hypercall {
                 nr,
                 args: [1, 2, 3, 4, 5, 6].map(|reg| self.frame.get(reg)),
@@ -264,8 +269,8 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         true
     }
 
-    fn refuse(&mut self) -> Step {
-        self.throw(Exception::DataAbort, self.access_far);
+    fn refuse(&mut self, is_write: bool) -> Step {
+        self.throw(Exception::DataAbort { is_write }, self.access_far);
         self.count(ExitKind::PageFault)
     }
 
@@ -313,7 +318,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         let mut value = 0;
         let gic = &self.machine.gic;
         self.interrupts.is_stale |= gic.change_as(id, |state| value = state.read(id, at, width));
-        self.frame.set(register.reg, value & width_mask(width));
+        self.set_gpr(register.reg, register.extend(value));
         self.control.stats().count(ExitKind::Mmio);
     }
 
@@ -329,13 +334,13 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
     /// Looks at the instruction of an access that the syndrome does not describe.
     fn begin_transfer(&mut self, abort: DataAbort) -> Step {
         let Some(access) = self.instruction().and_then(insn::decode) else {
-            return self.refuse();
+            return self.refuse(abort.is_write);
         };
         let is_first = access
             .address
             .is_none_or(|at| self.base(at).wrapping_add_signed(at.offset) == self.access_far);
         if !is_first || access.is_store != abort.is_write {
-            return self.refuse();
+            return self.refuse(abort.is_write);
         }
         self.transfer = Some(Transfer {
             access,

@@ -36,15 +36,20 @@ mod insn;
 mod interrupts;
 mod irqchip;
 mod machine;
+mod mitigations;
 mod percpu;
 mod psci;
 mod regs;
+mod smccc;
 mod stage2;
+mod stolen;
 mod sysreg;
 #[cfg(test)]
 mod testing;
 mod timer;
+mod trng;
 mod vcpu;
+mod vectors;
 mod vm;
 
 pub use frame::TrapFrame;

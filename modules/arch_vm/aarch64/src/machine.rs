@@ -6,13 +6,16 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use axvm::{AxVMHal, CpuPower, Ram, VCpuControl, VCpuId, vmid::VmTlb};
+use axvm::{AxVMHal, CpuPower, Ram, RecordPage, VCpuControl, VCpuId, vmid::VmTlb};
 
 use crate::{
     irqchip::{Gic, vcpu_of_affinity},
-    psci::Cpus,
+    mitigations::Mitigations,
+    psci::Firmware,
     stage2::Format,
+    stolen,
     sysreg::IdRegisters,
+    trng::Random,
 };
 
 /// One VM's common parts.
@@ -22,6 +25,9 @@ pub(crate) struct Machine<H: AxVMHal> {
     pub(crate) gic: Arc<Gic<H>>,
     pub(crate) controls: Vec<Arc<VCpuControl<H>>>,
     pub(crate) ids: IdRegisters,
+    pub(crate) mitigations: Mitigations,
+    pub(crate) random: Random,
+    pub(crate) stolen_time: Arc<RecordPage<H>>,
     pub(crate) tlb: VmTlb,
     pub(crate) format: Format,
     /// ID_AA64MMFR0_EL1.PARange.
@@ -30,13 +36,13 @@ pub(crate) struct Machine<H: AxVMHal> {
     pub(crate) counter_offset: u64,
 }
 
-/// The vCPUs as one of them sees them.
+/// The machine's firmware as one vCPU calls it, with preemption off.
 pub(crate) struct Siblings<'a, H: AxVMHal> {
     pub(crate) machine: &'a Machine<H>,
     pub(crate) own: VCpuId,
 }
 
-impl<H: AxVMHal> Cpus for Siblings<'_, H> {
+impl<H: AxVMHal> Firmware for Siblings<'_, H> {
     fn power_of(&self, affinity: u64) -> Option<CpuPower> {
         let control = self.machine.controls.get(vcpu_of_affinity(affinity)?)?;
         Some(control.power())
@@ -47,5 +53,21 @@ impl<H: AxVMHal> Cpus for Siblings<'_, H> {
         others
             .filter(|control| control.id() != self.own)
             .all(|control| control.power() == CpuPower::Off)
+    }
+
+    fn mitigations(&self) -> &Mitigations {
+        &self.machine.mitigations
+    }
+
+    fn has_random(&self) -> bool {
+        self.machine.random.is_there()
+    }
+
+    fn random(&self) -> Option<[u64; 3]> {
+        self.machine.random.words(&self.machine.hal)
+    }
+
+    fn stolen_time(&self) -> Option<u64> {
+        stolen::address_of(self.own)
     }
 }

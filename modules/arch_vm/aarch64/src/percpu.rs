@@ -14,16 +14,19 @@ use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 use crate::{
     entry,
     regs::{
-        CNTHCTL, CNTHCTL_EL2, CNTP_CTL_EL02, CNTV_CTL_EL02, HAFGRTR_EL2, HCR, HCR_EL2, HCRX_EL2,
-        HDFGRTR_EL2, HDFGWTR_EL2, HFGITR_EL2, HFGRTR_EL2, HFGWTR_EL2, HSTR_EL2, ICC_SRE_EL2,
-        ICH_HCR_EL2, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, MDCR, MDCR_EL2, MMFR0,
-        MMFR1, PFR0, flush_all_guests, synchronize,
+        CNTHCTL, CNTHCTL_EL2, CNTP_CTL_EL02, CNTV_CTL_EL02, CPTR, CPTR_EL2, HAFGRTR_EL2, HCR,
+        HCR_EL2, HCRX_EL2, HDFGRTR_EL2, HDFGWTR_EL2, HFGITR_EL2, HFGRTR_EL2, HFGWTR_EL2, HSTR_EL2,
+        ICC_SRE_EL2, ICH_HCR_EL2, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, MDCR,
+        MDCR_EL2, MMFR0, MMFR1, PFR0, ZCR_EL2, flush_all_guests, synchronize,
     },
     vcpu::{VMIDS, has_16_bit_vmids},
 };
 
 /// System registers at EL2, and EL1 may turn its own on.
 const SRE_ALL: u64 = 0xf;
+
+/// Sixteen times 128 bits, or as much as there is.
+const VECTOR_LENGTH_MAX: u64 = 0xf;
 
 /// A physical CPU that can run guests.
 pub struct Aarch64PerCpu {
@@ -50,6 +53,7 @@ impl AxArchPerCpu for Aarch64PerCpu {
         CNTHCTL_EL2.modify(CNTHCTL::EL1PCTEN::SET + CNTHCTL::EL1PTEN::SET);
         HSTR_EL2.set(0);
         trap_debug_and_counters();
+        lengthen_vectors();
         open_fine_grained_traps();
         if has_gic_registers() {
             ICC_SRE_EL2.set(SRE_ALL);
@@ -85,6 +89,18 @@ fn trap_debug_and_counters() {
             + MDCR::TPMS::SET
             + MDCR::TTRF::SET,
     );
+}
+
+/// Lets guests have vectors as long as the CPU's.
+fn lengthen_vectors() {
+    if ID_AA64PFR0_EL1.read(PFR0::SVE) == 0 {
+        return;
+    }
+    let before = CPTR_EL2.get();
+    CPTR_EL2.modify(CPTR::ZEN::Open);
+    synchronize();
+    ZCR_EL2.set(VECTOR_LENGTH_MAX);
+    CPTR_EL2.set(before);
 }
 
 /// Where there are finer traps, they trap only what a guest is not told of.

@@ -1,27 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! PSCI and the calls of the SMC Calling Convention, as one table.
 //!
-//! A guest's HVC or SMC ends here; nothing goes on to the real firmware. Each
-//! call is a row of [`CALLS`]; what it answers is a function of its arguments
-//! and of which vCPUs are on. Actions that end outside the architecture are
-//! carried out by `vcpu`.
+//! A guest's HVC or SMC ends here; nothing goes on to the real firmware but the
+//! workarounds that it said to need. Each call is a row of [`CALLS`]; what it
+//! answers is a function of its arguments and of what [`Firmware`] knows. The
+//! calls that are not PSCI's are in `smccc`. Actions that end outside the
+//! architecture are carried out by `vcpu`.
 //!
 //! Spec: Arm PSCI (DEN 0022) 1.1, SMC Calling Convention (DEN 0028) 1.1.
 
 use axdevice::PowerRequest;
 use axvm::CpuPower;
 
-/// What the other vCPUs are doing, by affinity.
-pub(crate) trait Cpus {
+use crate::{
+    mitigations::{Mitigations, WORKAROUNDS},
+    smccc,
+};
+
+/// What the firmware of a machine knows.
+pub(crate) trait Firmware {
     /// Returns whether the vCPU of an affinity is on, if there is one.
     fn power_of(&self, affinity: u64) -> Option<CpuPower>;
     /// Tells whether all but the caller are off.
     fn others_are_off(&self) -> bool;
+    /// Returns what is said about speculation.
+    fn mitigations(&self) -> &Mitigations;
+    /// Tells whether there are random numbers.
+    fn has_random(&self) -> bool;
+    /// Returns random words.
+    fn random(&self) -> Option<[u64; 3]>;
+    /// Returns where the caller reads its stolen time.
+    fn stolen_time(&self) -> Option<u64>;
 }
 
 /// A call's arguments, cut to 32 bits if it is of that convention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Args(pub(crate) [u64; 3]);
+pub(crate) struct Args {
+    pub(crate) values: [u64; 3],
+    pub(crate) word_bits: u64,
+}
 
 /// What follows of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +61,8 @@ pub(crate) enum Action {
     PowerDown { entry: u64, context: u64 },
     /// The machine ends or starts again.
     System(PowerRequest),
+    /// A workaround that only the real firmware can do.
+    Forward { function: u32, argument: u64 },
     /// A call of AxHive's own.
     Hypercall(u64),
 }
@@ -78,23 +97,24 @@ const UID: [u64; 4] = [0x6948_7841, 0x0000_6576, 0x0000_0000, 0x0000_0001];
 
 /// Which conventions a call may be made by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Convention {
+pub(crate) enum Convention {
     Only32,
+    Only64,
     Both,
 }
 
 /// One call.
-struct Call {
+pub(crate) struct Call {
     /// Its 32-bit number.
     function: u32,
     convention: Convention,
-    answer: fn(&Args, &dyn Cpus) -> Action,
+    answer: fn(&Args, &dyn Firmware) -> Action,
 }
 
 const fn call(
     function: u32,
     convention: Convention,
-    answer: fn(&Args, &dyn Cpus) -> Action,
+    answer: fn(&Args, &dyn Firmware) -> Action,
 ) -> Call {
     Call {
         function,
@@ -106,6 +126,7 @@ const fn call(
 const PSCI_VERSION: u32 = 0x8400_0000;
 const PSCI_FEATURES: u32 = 0x8400_000a;
 const SMCCC_VERSION: u32 = 0x8000_0000;
+const SMCCC_FEATURES: u32 = 0x8000_0001;
 
 /// Every call that is answered.
 const CALLS: &[Call] = &[
@@ -131,7 +152,24 @@ const CALLS: &[Call] = &[
     call(SMCCC_VERSION, Convention::Only32, |_, _| {
         Action::Answer(SMCCC_1_1)
     }),
-    call(0x8000_0001, Convention::Only32, arch_features),
+    call(SMCCC_FEATURES, Convention::Only32, smccc::features),
+    call(WORKAROUNDS[0], Convention::Only32, smccc::workaround::<0>),
+    call(WORKAROUNDS[1], Convention::Only32, smccc::workaround::<1>),
+    call(WORKAROUNDS[2], Convention::Only32, smccc::workaround::<2>),
+    call(smccc::TRNG_VERSION, Convention::Only32, smccc::trng_version),
+    call(
+        smccc::TRNG_FEATURES,
+        Convention::Only32,
+        smccc::trng_features,
+    ),
+    call(smccc::TRNG_UUID, Convention::Only32, smccc::trng_uuid),
+    call(smccc::TRNG_RND, Convention::Both, smccc::trng_rnd),
+    call(
+        smccc::PV_TIME_FEATURES,
+        Convention::Only64,
+        smccc::pv_time_features,
+    ),
+    call(smccc::PV_TIME_ST, Convention::Only64, smccc::pv_time_st),
     call(HYPERCALL_UID, Convention::Only32, |_, _| {
         Action::AnswerFour(UID)
     }),
@@ -151,7 +189,7 @@ pub(crate) fn constant(function: u64) -> Option<u64> {
 }
 
 /// Decides what follows of a call with these x0 to x3.
-pub(crate) fn answer(registers: [u64; 4], cpus: &dyn Cpus) -> Action {
+pub(crate) fn answer(registers: [u64; 4], firmware: &dyn Firmware) -> Action {
     let [function, x1, x2, x3] = registers;
     let function = function as u32;
     if function & !0xff == HYPERCALLS {
@@ -161,23 +199,34 @@ pub(crate) fn answer(registers: [u64; 4], cpus: &dyn Cpus) -> Action {
         return Action::Answer(NOT_SUPPORTED);
     };
     let args = match function & IS_64_BIT {
-        0 => Args([x1, x2, x3].map(|arg| arg & 0xffff_ffff)),
-        _ => Args([x1, x2, x3]),
+        0 => Args {
+            values: [x1, x2, x3].map(|arg| arg & 0xffff_ffff),
+            word_bits: 32,
+        },
+        _ => Args {
+            values: [x1, x2, x3],
+            word_bits: 64,
+        },
     };
-    (found.answer)(&args, cpus)
+    (found.answer)(&args, firmware)
 }
 
-fn find(function: u32) -> Option<&'static Call> {
+/// Finds the call of a number, which says its convention.
+pub(crate) fn find(function: u32) -> Option<&'static Call> {
     let is_64_bit = function & IS_64_BIT != 0;
-    CALLS.iter().find(|call| {
-        call.function == function & !IS_64_BIT
-            && (!is_64_bit || call.convention == Convention::Both)
-    })
+    let fits = |call: &&Call| match call.convention {
+        Convention::Only32 => !is_64_bit,
+        Convention::Only64 => is_64_bit,
+        Convention::Both => true,
+    };
+    let number = function & !IS_64_BIT;
+    let mut calls = CALLS.iter();
+    calls.find(|call| call.function == number && fits(call))
 }
 
-fn cpu_on(args: &Args, cpus: &dyn Cpus) -> Action {
-    let Args([affinity, entry, context]) = *args;
-    match cpus.power_of(affinity) {
+fn cpu_on(args: &Args, firmware: &dyn Firmware) -> Action {
+    let [affinity, entry, context] = args.values;
+    match firmware.power_of(affinity) {
         None => Action::Answer(INVALID_PARAMETERS),
         Some(CpuPower::On) => Action::Answer(ALREADY_ON),
         Some(CpuPower::Starting) => Action::Answer(ON_PENDING),
@@ -189,13 +238,13 @@ fn cpu_on(args: &Args, cpus: &dyn Cpus) -> Action {
     }
 }
 
-fn affinity_info(args: &Args, cpus: &dyn Cpus) -> Action {
-    let Args([affinity, level, _]) = *args;
+fn affinity_info(args: &Args, firmware: &dyn Firmware) -> Action {
+    let [affinity, level, _] = args.values;
     // Since PSCI 1.0 only the lowest level has to be supported.
     if level != 0 {
         return Action::Answer(INVALID_PARAMETERS);
     }
-    Action::Answer(match cpus.power_of(affinity) {
+    Action::Answer(match firmware.power_of(affinity) {
         None => INVALID_PARAMETERS,
         Some(CpuPower::On) => AFFINITY_ON,
         Some(CpuPower::Off) => AFFINITY_OFF,
@@ -203,8 +252,8 @@ fn affinity_info(args: &Args, cpus: &dyn Cpus) -> Action {
     })
 }
 
-fn suspend(args: &Args, _: &dyn Cpus) -> Action {
-    let Args([state, entry, context]) = *args;
+fn suspend(args: &Args, _: &dyn Firmware) -> Action {
+    let [state, entry, context] = args.values;
     if state & !STATE_BITS != 0 {
         return Action::Answer(INVALID_PARAMETERS);
     }
@@ -214,16 +263,16 @@ fn suspend(args: &Args, _: &dyn Cpus) -> Action {
     }
 }
 
-fn system_suspend(args: &Args, cpus: &dyn Cpus) -> Action {
-    let Args([entry, context, _]) = *args;
-    match cpus.others_are_off() {
+fn system_suspend(args: &Args, firmware: &dyn Firmware) -> Action {
+    let [entry, context, _] = args.values;
+    match firmware.others_are_off() {
         true => Action::PowerDown { entry, context },
         false => Action::Answer(DENIED),
     }
 }
 
-fn system_reset2(args: &Args, _: &dyn Cpus) -> Action {
-    let Args([kind, ..]) = *args;
+fn system_reset2(args: &Args, _: &dyn Firmware) -> Action {
+    let [kind, ..] = args.values;
     match kind {
         0 => Action::System(PowerRequest::Reset),
         vendor if vendor & RESET2_VENDOR != 0 => Action::Answer(NOT_SUPPORTED),
@@ -231,21 +280,10 @@ fn system_reset2(args: &Args, _: &dyn Cpus) -> Action {
     }
 }
 
-fn psci_features(args: &Args, _: &dyn Cpus) -> Action {
-    let Args([function, ..]) = *args;
+fn psci_features(args: &Args, _: &dyn Firmware) -> Action {
+    let [function, ..] = args.values;
     let function = function as u32;
     let is_ours = function == SMCCC_VERSION || function & 0xbf00_0000 == 0x8400_0000;
-    Action::Answer(match find(function) {
-        Some(_) if is_ours => SUCCESS,
-        _ => NOT_SUPPORTED,
-    })
-}
-
-/// No workaround is claimed: the guest uses what it does without firmware.
-fn arch_features(args: &Args, _: &dyn Cpus) -> Action {
-    let Args([function, ..]) = *args;
-    let function = function as u32;
-    let is_ours = function & 0xff00_0000 == 0x8000_0000;
     Action::Answer(match find(function) {
         Some(_) if is_ours => SUCCESS,
         _ => NOT_SUPPORTED,
@@ -258,9 +296,9 @@ mod tests {
     use proptest::prelude::*;
 
     /// A machine with vCPU 0 on, 1 off and 2 starting.
-    struct Three;
+    struct Three(Mitigations);
 
-    impl Cpus for Three {
+    impl Firmware for Three {
         fn power_of(&self, affinity: u64) -> Option<CpuPower> {
             let powers = [CpuPower::On, CpuPower::Off, CpuPower::Starting];
             powers.get(affinity as usize).copied()
@@ -269,10 +307,29 @@ mod tests {
         fn others_are_off(&self) -> bool {
             false
         }
+
+        fn mitigations(&self) -> &Mitigations {
+            &self.0
+        }
+
+        fn has_random(&self) -> bool {
+            true
+        }
+
+        fn random(&self) -> Option<[u64; 3]> {
+            Some([u64::MAX; 3])
+        }
+
+        fn stolen_time(&self) -> Option<u64> {
+            Some(0x90a_0040)
+        }
     }
 
     fn ask(function: u64, args: [u64; 3]) -> Action {
-        answer([function, args[0], args[1], args[2]], &Three)
+        answer(
+            [function, args[0], args[1], args[2]],
+            &Three(Mitigations::read()),
+        )
     }
 
     #[test]
@@ -376,10 +433,67 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_architecture_s_calls_are_features_and_those_of_others_are_not() {
+        let told = |function: u64| ask(0x8000_0001, [function, 0, 0]);
+        for function in [0x8000_0000, 0x8000_0001, 0xc500_0020] {
+            assert_eq!(told(function), Action::Answer(SUCCESS), "{function:#x}");
+        }
+        // A PSCI call, the SoC's name, and the 32-bit form of a 64-bit call.
+        for function in [0x8400_0000, 0x8000_0002, 0x8500_0020] {
+            assert_eq!(
+                told(function),
+                Action::Answer(NOT_SUPPORTED),
+                "{function:#x}"
+            );
+        }
+        // The tests' CPU has no CSV2, and no firmware.
+        for function in WORKAROUNDS {
+            assert_eq!(told(function.into()), Action::Answer(NOT_SUPPORTED));
+            assert_eq!(ask(function.into(), [0; 3]), Action::Answer(NOT_SUPPORTED));
+        }
+    }
+
+    #[test]
+    fn random_numbers_have_as_many_bits_as_were_asked_for() {
+        assert_eq!(ask(0x8400_0050, [0; 3]), Action::Answer(1 << 16));
+        assert_eq!(
+            ask(0x8400_0051, [0xc400_0053, 0, 0]),
+            Action::Answer(SUCCESS)
+        );
+        assert_eq!(
+            ask(0x8400_0051, [0x8400_0054, 0, 0]),
+            Action::Answer(NOT_SUPPORTED)
+        );
+        let all = u64::MAX;
+        let wide = Action::AnswerFour([SUCCESS, 0, 3, all]);
+        assert_eq!(ask(0xc400_0053, [66, 0, 0]), wide);
+        let narrow = Action::AnswerFour([SUCCESS, 0, 3, 0xffff_ffff]);
+        assert_eq!(ask(0x8400_0053, [34, 0, 0]), narrow);
+        for (function, bits) in [(0xc400_0053, 0), (0xc400_0053, 193), (0x8400_0053, 97)] {
+            let refused = ask(function, [bits, 0, 0]);
+            assert_eq!(refused, Action::Answer(INVALID_PARAMETERS));
+        }
+    }
+
+    #[test]
+    fn stolen_time_is_where_the_caller_reads_it() {
+        assert_eq!(
+            ask(0xc500_0020, [0xc500_0021, 0, 0]),
+            Action::Answer(SUCCESS)
+        );
+        assert_eq!(
+            ask(0xc500_0020, [0xc500_0022, 0, 0]),
+            Action::Answer(NOT_SUPPORTED)
+        );
+        assert_eq!(ask(0xc500_0021, [0; 3]), Action::Answer(0x90a_0040));
+        assert_eq!(ask(0x8500_0021, [0; 3]), Action::Answer(NOT_SUPPORTED));
+    }
+
     proptest! {
         #[test]
         fn every_call_has_an_answer(registers: [u64; 4]) {
-            answer(registers, &Three);
+            answer(registers, &Three(Mitigations::read()));
         }
     }
 }

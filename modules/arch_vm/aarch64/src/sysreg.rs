@@ -3,20 +3,20 @@
 //!
 //! [`classify`] says what a trapped register is; whatever it does not know is
 //! undefined to the guest. [`IdRegisters`] is this CPU's identification with
-//! everything taken out that a guest cannot use here; it is read once for each
-//! VM and does not change while the VM lives.
+//! nothing left in but what is known here and a guest can use; it is read once
+//! for each VM and does not change while the VM lives.
 //!
 //! Spec: Arm Architecture Reference Manual, "AArch64 System Register
 //! Descriptions"; HCR_EL2.TID3, MDCR_EL2.
 
-use tock_registers::{LocalRegisterCopy, interfaces::Readable};
+use tock_registers::{LocalRegisterCopy, RegisterLongName, fields::Field, interfaces::Readable};
 
 use crate::{
     irqchip::Version,
     regs::{
         DFR0, ID_AA64DFR0_EL1, ID_AA64ISAR0_EL1, ID_AA64ISAR1_EL1, ID_AA64ISAR2_EL1,
         ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1,
-        ISAR1, ISAR2, MMFR0, MMFR1, MMFR2, PFR0, PFR1, SysRegId,
+        ID_AA64ZFR0_EL1, ISAR0, ISAR1, ISAR2, MMFR0, MMFR1, MMFR2, PFR0, PFR1, SysRegId,
     },
 };
 
@@ -33,6 +33,8 @@ pub(crate) enum SysReg {
     Undefined,
 }
 
+/// The largest physical addresses that a guest can have: 48 bits.
+pub(crate) const PARANGE_MAX: u64 = 5;
 /// OSLSR_EL1: the lock is implemented and open.
 const OS_LOCK_OPEN: u64 = 1 << 3;
 
@@ -71,6 +73,7 @@ fn classify_rare(id: SysRegId) -> SysReg {
 pub(crate) struct IdRegisters {
     pfr0: u64,
     pfr1: u64,
+    zfr0: u64,
     dfr0: u64,
     isar0: u64,
     isar1: u64,
@@ -86,6 +89,7 @@ impl IdRegisters {
         Self {
             pfr0: ID_AA64PFR0_EL1.get(),
             pfr1: ID_AA64PFR1_EL1.get(),
+            zfr0: ID_AA64ZFR0_EL1.get(),
             dfr0: ID_AA64DFR0_EL1.get(),
             isar0: ID_AA64ISAR0_EL1.get(),
             isar1: ID_AA64ISAR1_EL1.get(),
@@ -96,41 +100,26 @@ impl IdRegisters {
         }
     }
 
-    /// Takes out what a guest with this interrupt controller cannot use.
+    /// Leaves in what a guest with this interrupt controller can use.
     pub(crate) fn for_guest(self, gic: Version) -> Self {
+        let pfr0 = guest_pfr0(self.pfr0, gic);
         Self {
-            pfr0: guest_pfr0(self.pfr0, gic),
-            pfr1: without(
-                self.pfr1,
-                &[
-                    PFR1::MTE.mask << PFR1::MTE.shift,
-                    PFR1::RAS_FRAC.mask << PFR1::RAS_FRAC.shift,
-                    PFR1::MPAM_FRAC.mask << PFR1::MPAM_FRAC.shift,
-                    PFR1::SME.mask << PFR1::SME.shift,
-                    PFR1::NMI.mask << PFR1::NMI.shift,
-                ],
-            ),
+            pfr0,
+            pfr1: only(self.pfr1, &[PFR1::BT, PFR1::SSBS]),
+            zfr0: if has_vectors(pfr0) { self.zfr0 } else { 0 },
             dfr0: guest_dfr0(self.dfr0),
-            isar0: self.isar0,
-            isar1: without(self.isar1, &[ISAR1::LS64.mask << ISAR1::LS64.shift]),
-            isar2: without(self.isar2, &[ISAR2::MOPS.mask << ISAR2::MOPS.shift]),
-            mmfr0: without(
-                self.mmfr0,
-                &[
-                    MMFR0::FGT.mask << MMFR0::FGT.shift,
-                    MMFR0::ECV.mask << MMFR0::ECV.shift,
-                ],
-            ),
-            mmfr1: without(
-                self.mmfr1,
-                &[
-                    MMFR1::VH.mask << MMFR1::VH.shift,
-                    MMFR1::LO.mask << MMFR1::LO.shift,
-                    MMFR1::HCX.mask << MMFR1::HCX.shift,
-                ],
-            ),
-            mmfr2: without(self.mmfr2, &[MMFR2::NV.mask << MMFR2::NV.shift]),
+            isar0: only(self.isar0, &[ISAR0::LOW, ISAR0::HIGH, ISAR0::RNDR]),
+            isar1: guest_isar1(self.isar1),
+            isar2: guest_isar2(self.isar2),
+            mmfr0: guest_mmfr0(self.mmfr0),
+            mmfr1: guest_mmfr1(self.mmfr1),
+            mmfr2: guest_mmfr2(self.mmfr2),
         }
+    }
+
+    /// Tells whether there are the wide vectors of SVE.
+    pub(crate) fn has_vectors(&self) -> bool {
+        has_vectors(self.pfr0)
     }
 
     /// Returns the value of one, zero for those that say nothing here.
@@ -140,6 +129,7 @@ impl IdRegisters {
         match (id.crm(), id.op2()) {
             (4, 0) => self.pfr0,
             (4, 1) => self.pfr1,
+            (4, 4) => self.zfr0,
             (5, 0) => self.dfr0,
             (6, 0) => self.isar0,
             (6, 1) => self.isar1,
@@ -149,6 +139,11 @@ impl IdRegisters {
             (7, 2) => self.mmfr2,
             _ => 0,
         }
+    }
+
+    /// Tells whether the CPU has random numbers.
+    pub(crate) fn has_rndr(&self) -> bool {
+        LocalRegisterCopy::<u64, ISAR0::Register>::new(self.isar0).is_set(ISAR0::RNDR)
     }
 
     /// Tells whether there are pointer authentication keys.
@@ -161,30 +156,110 @@ impl IdRegisters {
     }
 }
 
-fn without(value: u64, masks: &[u64]) -> u64 {
-    masks.iter().fold(value, |value, mask| value & !mask)
+/// Returns a register with nothing but these fields of it.
+fn only<R: RegisterLongName>(value: u64, fields: &[Field<u64, R>]) -> u64 {
+    fields.iter().fold(0, |kept, field| {
+        kept | value & field.mask.wrapping_shl(field.shift as u32)
+    })
 }
 
-/// EL0 and EL1 in AArch64 only, no SVE, RAS, MPAM, activity monitors or realms.
+fn has_vectors(pfr0: u64) -> bool {
+    LocalRegisterCopy::<u64, PFR0::Register>::new(pfr0).read(PFR0::SVE) != 0
+}
+
+/// EL0 and EL1 in AArch64 only; no RAS, MPAM, activity monitors or realms.
 fn guest_pfr0(value: u64, gic: Version) -> u64 {
-    let mut pfr0 = LocalRegisterCopy::<u64, PFR0::Register>::new(value);
+    let found = LocalRegisterCopy::<u64, PFR0::Register>::new(value);
+    let kept = [PFR0::FP, PFR0::ADV_SIMD, PFR0::SVE, PFR0::DIT, PFR0::CSV3];
+    let mut pfr0 = LocalRegisterCopy::<u64, PFR0::Register>::new(only(value, &kept));
     pfr0.modify(
         PFR0::EL0::AArch64Only
             + PFR0::EL1::AArch64Only
-            + PFR0::EL2.val(0)
-            + PFR0::EL3.val(0)
-            + PFR0::RAS.val(0)
-            + PFR0::SVE.val(0)
-            + PFR0::SEL2.val(0)
-            + PFR0::MPAM.val(0)
-            + PFR0::AMU.val(0)
-            + PFR0::RME.val(0),
+            // More would have SCXTNUM_EL1, which guests do not share.
+            + PFR0::CSV2.val(found.read(PFR0::CSV2).min(1)),
     );
-    pfr0.modify(match gic {
-        Version::V3 => PFR0::GIC::SystemRegisters,
-        Version::V2 => PFR0::GIC.val(0),
-    });
+    if gic == Version::V3 {
+        pfr0.modify(PFR0::GIC::SystemRegisters);
+    }
     pfr0.get()
+}
+
+fn guest_isar1(value: u64) -> u64 {
+    only(
+        value,
+        &[
+            ISAR1::DPB,
+            ISAR1::APA,
+            ISAR1::API,
+            ISAR1::ARITHMETIC,
+            ISAR1::GPA,
+            ISAR1::GPI,
+            ISAR1::HIGH,
+        ],
+    )
+}
+
+/// Waits with a time-out are left out, and 128-bit registers.
+fn guest_isar2(value: u64) -> u64 {
+    only(
+        value,
+        &[
+            ISAR2::RPRES,
+            ISAR2::GPA3,
+            ISAR2::APA3,
+            ISAR2::BC,
+            ISAR2::PAC_FRAC,
+            ISAR2::CLRBHB,
+        ],
+    )
+}
+
+/// No fine-grained traps and no counter of its own for each VM.
+fn guest_mmfr0(value: u64) -> u64 {
+    let kept = [
+        MMFR0::ASID_BITS,
+        MMFR0::BIG_END,
+        MMFR0::BIG_END_EL0,
+        MMFR0::GRANULES,
+        MMFR0::EXS,
+    ];
+    let found = LocalRegisterCopy::<u64, MMFR0::Register>::new(value);
+    let range = found.read(MMFR0::PARANGE).min(PARANGE_MAX);
+    only(value, &kept) | MMFR0::PARANGE.val(range).value
+}
+
+fn guest_mmfr1(value: u64) -> u64 {
+    only(
+        value,
+        &[
+            MMFR1::HAFDBS,
+            MMFR1::HPDS,
+            MMFR1::PAN,
+            MMFR1::ETS,
+            MMFR1::AFP,
+            MMFR1::N_TLBPA,
+            MMFR1::ECBHB,
+        ],
+    )
+}
+
+fn guest_mmfr2(value: u64) -> u64 {
+    only(
+        value,
+        &[
+            MMFR2::CNP,
+            MMFR2::UAO,
+            MMFR2::LSM,
+            MMFR2::VA_RANGE,
+            MMFR2::CCIDX,
+            MMFR2::ST,
+            MMFR2::AT,
+            MMFR2::IDS,
+            MMFR2::TTL,
+            MMFR2::BBM,
+            MMFR2::E0PD,
+        ],
+    )
 }
 
 /// Debug as the architecture's first version has it, and nothing else.
@@ -210,6 +285,7 @@ mod tests {
         let all = IdRegisters {
             pfr0: u64::MAX,
             pfr1: u64::MAX,
+            zfr0: u64::MAX,
             dfr0: u64::MAX,
             isar0: u64::MAX,
             isar1: u64::MAX,
@@ -222,7 +298,16 @@ mod tests {
         let pfr0 = guest.get(SysRegId::new(3, 0, 0, 4, 0));
         assert_eq!(pfr0 & 0xffff, 0x0011, "EL0 and EL1, nothing above");
         assert_eq!(pfr0 >> 24 & 0xf, 1, "the GIC's system registers");
-        assert_eq!(pfr0 >> 28 & 0xff, 0, "no RAS, no SVE");
+        assert_eq!(pfr0 >> 28 & 0xf, 0, "no RAS");
+        assert_eq!(
+            pfr0 >> 36 & 0xfff,
+            0,
+            "no secure EL2, MPAM, activity monitors"
+        );
+        assert_eq!(pfr0 >> 56 & 0xf, 1, "no SCXTNUM_EL1");
+        assert_eq!(guest.get(SysRegId::new(3, 0, 0, 4, 1)), 0xff);
+        assert_eq!(guest.get(SysRegId::new(3, 0, 0, 7, 0)) & 0xf, 5, "48 bits");
+        assert_eq!(guest.get(SysRegId::new(3, 0, 0, 6, 2)) & 0xf, 0, "no WFxT");
         assert_eq!(guest.get(SysRegId::new(3, 0, 0, 5, 0)) & 0xfff, 6, "no PMU");
         assert_eq!(guest.get(SysRegId::new(3, 0, 0, 1, 0)), 0, "no AArch32");
         let old = all.for_guest(Version::V2).get(SysRegId::new(3, 0, 0, 4, 0));

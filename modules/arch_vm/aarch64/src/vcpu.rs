@@ -16,8 +16,8 @@ use core::mem::offset_of;
 
 use axdevice::AxVmDevices;
 use axvm::{
-    AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, GuestAccess, GuestPhysAddr, HostPhysAddr, PCpuId,
-    Request, Result, VCpuControl, VCpuId,
+    AxArchVCpu, AxVCpuExitReason as Exit, AxVMHal, Error, GuestAccess, GuestPhysAddr, HostPhysAddr,
+    PCpuId, Request, Result, VCpuControl, VCpuId,
     vmid::{Flush, VmidPool},
 };
 use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
@@ -38,7 +38,9 @@ use crate::{
         SPSR_EL12, VBAR_EL12, VMPIDR, VPIDR, VTCR, VTCR_EL2, VTTBR, VTTBR_EL2, flush_all_guests,
         flush_vmid, invalidate_instructions, synchronize,
     },
+    stolen::Account,
     timer::{self, Now, Timer},
+    vectors::VectorRegisters,
 };
 
 /// The VMIDs of this machine.
@@ -75,6 +77,8 @@ pub struct Aarch64VCpu<H: AxVMHal> {
     keys: PointerKeys,
     float: FloatRegisters,
     is_float_loaded: bool,
+    /// There only if the guest may use them.
+    vectors: Option<VectorRegisters>,
     /// CNTV_CTL and CNTP_CTL while the guest does not run.
     timer_controls: [u64; 2],
     pub(crate) interrupts: Interrupts,
@@ -89,6 +93,7 @@ pub struct Aarch64VCpu<H: AxVMHal> {
     /// It does not count as in its guest, though it left it only for a device.
     is_outside: bool,
     deadline_ns: Option<u64>,
+    stolen: Account,
     bound: Option<Bound>,
     came_from: Option<usize>,
 }
@@ -112,6 +117,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             sctlr: SCTLR_AT_RESET,
             ..GuestSystemRegisters::default()
         };
+        self.clear_float();
         self.timer_controls = [0; 2];
         self.transfer = None;
         self.exception = None;
@@ -154,10 +160,32 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
 
     /// Loads the floating-point registers, which trap until then.
     pub(crate) fn load_float(&mut self) {
-        CPTR_EL2.modify(CPTR::FPEN::Open);
+        let vectors = self.vectors.as_ref().filter(|vectors| vectors.is_used());
+        match vectors {
+            None => CPTR_EL2.modify(CPTR::FPEN::Open),
+            Some(_) => CPTR_EL2.modify(CPTR::FPEN::Open + CPTR::ZEN::Open),
+        }
         synchronize();
         entry::load_float(&self.float);
+        if let Some(vectors) = vectors {
+            vectors.load();
+        }
         self.is_float_loaded = true;
+    }
+
+    /// Loads the wide vectors, too, which trap until then, if there are any.
+    pub(crate) fn load_vectors(&mut self) -> bool {
+        self.store_float();
+        let Some(vectors) = &mut self.vectors else {
+            return false;
+        };
+        if !vectors.is_used() {
+            CPTR_EL2.modify(CPTR::FPEN::Open + CPTR::ZEN::Open);
+            synchronize();
+            vectors.begin(&self.float);
+        }
+        self.load_float();
+        true
     }
 
     /// Puts the floating-point registers away; they trap from now on.
@@ -166,8 +194,26 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             return;
         }
         entry::store_float(&mut self.float);
+        if let Some(vectors) = self.vectors.as_mut().filter(|vectors| vectors.is_used()) {
+            vectors.store();
+        }
+        self.trap_float();
+    }
+
+    fn trap_float(&mut self) {
         self.is_float_loaded = false;
-        CPTR_EL2.modify(CPTR::FPEN::Trap);
+        CPTR_EL2.modify(CPTR::FPEN::Trap + CPTR::ZEN::Trap);
+    }
+
+    /// Zeroes the floating-point registers and the wide vectors.
+    fn clear_float(&mut self) {
+        if self.is_float_loaded {
+            self.trap_float();
+        }
+        self.float = FloatRegisters::default();
+        if let Some(vectors) = &mut self.vectors {
+            vectors.clear();
+        }
     }
 
     /// Reads a register by the number that exits use.
@@ -178,6 +224,18 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
                 self.store_float();
                 self.float.get_half(half)
             }
+        }
+    }
+
+    /// Writes half a floating-point register.
+    fn set_float(&mut self, half: usize, value: u64) {
+        self.store_float();
+        self.float.set_half(half, value);
+        let register = half >> 1;
+        if let Some(vectors) = self.vectors.as_mut().filter(|vectors| vectors.is_used())
+            && let Some(halves) = self.float.v.get(register)
+        {
+            vectors.set_low(register, *halves);
         }
     }
 
@@ -250,7 +308,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
     }
 
     /// Runs the guest from one exit that leaves the architecture to the next.
-    fn run_guest(&mut self, cpu: PCpuId) -> AxVCpuExitReason {
+    fn run_guest(&mut self, cpu: PCpuId) -> Exit {
         const { assert!(offset_of!(Self, frame) == 0, "as `entry` has it") };
         loop {
             if self.transfer.is_some() {
@@ -260,7 +318,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
                 self.take_exception();
             }
             if !self.step_in(cpu) {
-                return AxVCpuExitReason::Nothing;
+                return Exit::Nothing;
             }
             self.show_interrupts();
             // SAFETY: `bind` and `open_guest` have loaded the guest; `run` has
@@ -310,6 +368,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             + HCR::TSC::SET
             + HCR::TIDCP::SET
             + HCR::TACR::SET
+            + HCR::TLOR::SET
             + HCR::TERR::SET
             + HCR::RW::SET
             + HCR::E2H::SET;
@@ -346,6 +405,7 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
             id,
         } = config;
         let control = machine.controls.get(id).ok_or(Error::NoSuchVCpu(id))?;
+        let has_vectors = machine.ids.has_vectors();
         Ok(Self {
             control: control.clone(),
             machine,
@@ -356,6 +416,7 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
             keys: PointerKeys::default(),
             float: FloatRegisters::default(),
             is_float_loaded: false,
+            vectors: has_vectors.then(VectorRegisters::new),
             timer_controls: [0; 2],
             interrupts: Interrupts::new(id),
             root: HostPhysAddr::from_usize(0),
@@ -365,6 +426,7 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
             exception: None,
             is_outside: false,
             deadline_ns: None,
+            stolen: Account::default(),
             bound: None,
             came_from: None,
         })
@@ -389,11 +451,12 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
         &self.devices
     }
 
-    fn run(&mut self) -> Result<AxVCpuExitReason> {
+    fn run(&mut self) -> Result<Exit> {
         let bound = self.bound.ok_or(Error::Unsupported("not bound"))?;
         let interrupts = entry::close_interrupts();
         self.open_guest();
         let exit = self.run_guest(bound.cpu);
+        self.stolen.is_waiting = matches!(exit, Exit::Halt | Exit::CpuDown { .. });
         self.control.leave_guest();
         self.close_guest();
         entry::restore_interrupts(interrupts);
@@ -402,6 +465,7 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
 
     fn bind(&mut self) -> Result<()> {
         let cpu = self.machine.hal.current_pcpu_id();
+        self.stolen.enters(self.id, &self.machine.stolen_time);
         self.bound = Some(Bound {
             cpu,
             hcr: HCR_EL2.get(),
@@ -422,6 +486,7 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
         let Some(bound) = self.bound.take() else {
             return Ok(());
         };
+        self.stolen.leaves(&self.machine.hal);
         self.interrupts.unbind(&self.machine.gic);
         self.store_float();
         self.registers.store();
@@ -437,10 +502,7 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
     fn set_gpr(&mut self, reg: usize, value: u64) {
         match reg.checked_sub(SIMD_FIRST) {
             None => self.frame.set(reg, value),
-            Some(half) => {
-                self.store_float();
-                self.float.set_half(half, value);
-            }
+            Some(half) => self.set_float(half, value),
         }
     }
 
@@ -457,7 +519,8 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
 
     fn refuse_access(&mut self, access: GuestAccess) {
         let exception = match access {
-            GuestAccess::Read(_) | GuestAccess::Write(_) => Exception::DataAbort,
+            GuestAccess::Read(_) => Exception::DataAbort { is_write: false },
+            GuestAccess::Write(_) => Exception::DataAbort { is_write: true },
             GuestAccess::Fetch(_) => Exception::FetchAbort,
             GuestAccess::SysReg | GuestAccess::PortRead | GuestAccess::PortWrite => {
                 Exception::Undefined

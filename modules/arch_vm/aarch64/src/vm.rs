@@ -11,10 +11,13 @@
 
 use alloc::{format, string::ToString, sync::Arc, vec, vec::Vec};
 
-use axdevice::{AxVmDevices, IrqLine, Pl011, Pl031, Region};
+use axdevice::{
+    AxVmDevices, IrqLine, Pl011, Pl031, Region,
+    virtio::{SLOT_BYTES, add_empty_slots},
+};
 use axvm::{
-    ArchVm, AxArchVCpu, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, GuestPhysAddr, MachineParts,
-    Ram, RamRegion, Result, VCpuId, VCpuParts,
+    ArchVm, AxArchVCpu, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, Error, GuestPhysAddr,
+    MachineParts, Ram, RamRegion, Result, VCpuId, VCpuParts,
     boot::{
         self, BootRules, FdtPosition, GuestRange, Handover, LinuxFormat, LinuxKind, Placement,
         fdt::Chosen,
@@ -29,10 +32,13 @@ use crate::{
     handle::cpu_on_status,
     irqchip::{Gic, VCPUS_MAX, VCPUS_MAX_V2, Version, vcpu_of_affinity},
     machine::Machine,
+    mitigations::Mitigations,
     percpu::has_gic_registers,
     regs::{CNTPCT_EL0, ID_AA64MMFR0_EL1, MMFR0},
     stage2::{Format, Stage2},
-    sysreg::IdRegisters,
+    stolen,
+    sysreg::{IdRegisters, PARANGE_MAX},
+    trng::Random,
     vcpu::{Aarch64VCpu, CreateConfig},
 };
 
@@ -42,9 +48,21 @@ pub(crate) const UART_SPI: u32 = 1;
 /// The clock.
 pub(crate) const RTC: GuestRange = GuestRange::new(0x0901_0000, 0x1000);
 pub(crate) const RTC_SPI: u32 = 2;
+/// The slots for virtio devices, one behind the other.
+pub(crate) const SLOTS: usize = 32;
+const SLOTS_START: u64 = 0x0a00_0000;
+pub(crate) const SLOTS_SPI: u32 = 16;
 /// The first shared interrupt.
 const SPI_FIRST: u32 = 32;
 const RAM_START: u64 = 0x4000_0000;
+
+/// Returns the registers of each virtio slot.
+pub(crate) fn slots() -> impl Iterator<Item = GuestRange> {
+    let starts = (SLOTS_START..).step_by(SLOT_BYTES as usize);
+    starts
+        .take(SLOTS)
+        .map(|start| GuestRange::new(start, SLOT_BYTES))
+}
 
 /// What stage 2 holds behind the start of RAM, in axvm's address space.
 const SPACE_BITS: u32 = 39;
@@ -66,7 +84,7 @@ fn layout(config: &AxVMConfig) -> Vec<RamRegion> {
 
 fn pa_range() -> u64 {
     // 52 bits need larger granules; 48 are enough.
-    ID_AA64MMFR0_EL1.read(MMFR0::PARANGE).min(5)
+    ID_AA64MMFR0_EL1.read(MMFR0::PARANGE).min(PARANGE_MAX)
 }
 
 impl<H: AxVMHal> ArchVm for Aarch64Vm<H> {
@@ -86,6 +104,10 @@ impl<H: AxVMHal> ArchVm for Aarch64Vm<H> {
         layout(config)
     }
 
+    fn record_page() -> Option<GuestPhysAddr> {
+        Some(stolen::page())
+    }
+
     fn new_page_table(hal: &H) -> Result<Stage2<H>> {
         Stage2::new(hal, Format::for_pa_range(pa_range()))
     }
@@ -94,12 +116,17 @@ impl<H: AxVMHal> ArchVm for Aarch64Vm<H> {
         let version = gic_version(parts.config.intc.as_deref())?;
         let gic = Arc::new(Gic::new(parts.hal, version, parts.controls));
         add_devices(parts, &gic, devices)?;
+        let stolen_time = parts.records.ok_or(Error::Unsupported("no record page"))?;
+        let ids = IdRegisters::read().for_guest(version);
         let machine = Arc::new(Machine {
             hal: parts.hal.clone(),
             ram: parts.ram.clone(),
             gic,
             controls: parts.controls.to_vec(),
-            ids: IdRegisters::read().for_guest(version),
+            random: Random::new(parts.hal, ids.has_rndr()),
+            mitigations: Mitigations::read(),
+            stolen_time: stolen_time.clone(),
+            ids,
             tlb: VmTlb::new(),
             format: Format::for_pa_range(pa_range()),
             pa_range: pa_range(),
@@ -206,6 +233,7 @@ fn add_devices<H: AxVMHal>(
         .timers
         .timed(Pl031::new(parts.hal.clock(), line(RTC_SPI)));
     devices.add_mmio(region(RTC)?, rtc)?;
+    add_empty_slots(devices, slots().map(|slot| slot.first()))?;
     Ok(())
 }
 

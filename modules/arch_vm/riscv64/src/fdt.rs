@@ -13,14 +13,14 @@ use axvm::{
     RamRegion,
     boot::{
         ImageError,
-        fdt::{Chosen, Fdt, Interrupt, Syscon, Uart16550},
+        fdt::{Chosen, Fdt, Interrupt, Syscon, Uart16550, VirtioMmio},
     },
 };
 
 use crate::{
     host::GuestIsa,
     irqchip::plic::SOURCES,
-    vm::{FINISHER, PLIC, RTC, RTC_IRQ, UART, UART_IRQ},
+    vm::{FINISHER, PLIC, RTC, RTC_IRQ, SLOTS_IRQ, UART, UART_IRQ, slots},
 };
 
 const PHANDLE_PLIC: u32 = 1;
@@ -129,6 +129,12 @@ fn soc(fdt: &mut Fdt, harts: u32) -> Written {
         clock_hz: UART_CLOCK_HZ,
     })?;
     fdt.sifive_test(FINISHER.in_tree(), PHANDLE_FINISHER)?;
+    for (irq, slot) in (SLOTS_IRQ..).zip(slots()) {
+        fdt.virtio_mmio(&VirtioMmio {
+            reg: slot.in_tree(),
+            interrupt: from_plic(&[irq]),
+        })?;
+    }
     fdt.node(&format!("plic@{:x}", PLIC.start), |fdt| plic(fdt, harts))
 }
 

@@ -9,7 +9,10 @@
 
 use alloc::{format, string::ToString, sync::Arc, vec, vec::Vec};
 
-use axdevice::{AxVmDevices, GoldfishRtc, IrqLine, Region, SifiveTest, Uart16550, shared};
+use axdevice::{
+    AxVmDevices, GoldfishRtc, IrqLine, Region, SifiveTest, Uart16550, shared,
+    virtio::{SLOT_BYTES, add_empty_slots},
+};
 use axvm::{
     ArchVm, AxArchVCpu, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, Error, GuestPhysAddr,
     MachineParts, Ram, RamRegion, Result, VCpuId, VCpuParts,
@@ -83,6 +86,11 @@ pub(crate) const PLIC: Window = Window::new(0x0c00_0000, 0x60_0000);
 pub(crate) const UART: Window = Window::new(0x1000_0000, 0x100);
 pub(crate) const UART_IRQ: u32 = 10;
 pub(crate) const RAM_START: u64 = 0x8000_0000;
+/// The slots for virtio devices, a page each in the tree; and the first's interrupt.
+pub(crate) const SLOTS: u64 = 8;
+pub(crate) const SLOTS_IRQ: u32 = 1;
+const SLOTS_START: u64 = 0x1000_1000;
+const SLOT_PAGE: u64 = 0x1000;
 
 /// As many harts as the interrupt controller's contexts are wired to.
 const HARTS_MAX: usize = 8;
@@ -97,6 +105,15 @@ const FLAT_OFFSET: u64 = 0x20_0000;
 pub struct RiscvVm<H: AxVMHal> {
     harts: Arc<Harts<H>>,
     host: &'static Host,
+}
+
+/// Returns the registers of each virtio slot.
+pub(crate) fn slots() -> impl Iterator<Item = Window> {
+    (0..SLOTS).map(|slot| Window {
+        start: SLOTS_START.saturating_add(slot.saturating_mul(SLOT_PAGE)),
+        size: SLOT_PAGE,
+        answered: SLOT_BYTES,
+    })
 }
 
 fn layout(config: &AxVMConfig) -> Vec<RamRegion> {
@@ -234,6 +251,7 @@ fn add_devices<H: AxVMHal>(
         .timers
         .timed(GoldfishRtc::new(parts.hal.clock(), line(RTC_IRQ)));
     devices.add_mmio(RTC.region()?, rtc)?;
+    add_empty_slots(devices, slots().map(|slot| slot.start))?;
     devices.add_mmio(PLIC.region()?, shared(PlicPort(harts.clone())))?;
     Ok(())
 }

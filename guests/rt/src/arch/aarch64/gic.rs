@@ -165,6 +165,11 @@ pub fn own_sgi(id: InterruptId) -> Result<OwnSgi, Failure> {
     })
 }
 
+/// Tells whether it is a GICv3.
+pub fn is_v3() -> Result<bool, Failure> {
+    Ok(matches!(*gic()?, Gic::V3 { .. }))
+}
+
 /// Returns the distributor's address.
 pub fn distributor() -> Result<usize, Failure> {
     Ok(match *gic()? {

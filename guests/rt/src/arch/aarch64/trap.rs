@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! Exception entry, and a read that survives the fault it may cause.
+//! Exception entry, and code that survives the fault it may cause.
 //!
 //! The vectors keep what the ABI lets a call destroy. An interrupt is counted;
-//! a fault in `probe_read` is noted and skipped; any other ends the run.
+//! a fault of what `catch` runs is noted and skipped; any other ends the run.
 //!
 //! Spec: Arm ARM, "Exception vectors", ESR_EL1.
 
@@ -14,8 +14,8 @@ use super::{irq, sysreg_read, sysreg_write};
 /// An address that is neither RAM nor a device of the `virt` machine.
 pub const NOTHING_HERE: usize = 0x0b00_0000;
 
-/// A fault that a probe met.
-#[derive(Clone, Copy)]
+/// A fault that was caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// What the architecture calls it.
     pub name: &'static str,
@@ -23,10 +23,15 @@ pub struct Fault {
     pub code: usize,
     /// FAR_EL1.
     pub address: usize,
+    /// ELR_EL1.
+    pub pc: usize,
 }
 
-static PROBE_CODE: AtomicUsize = AtomicUsize::new(0);
-static PROBE_ADDRESS: AtomicUsize = AtomicUsize::new(0);
+/// Where the boot CPU goes on after a fault; 0 while none is caught.
+static RESUME: AtomicUsize = AtomicUsize::new(0);
+static CODE: AtomicUsize = AtomicUsize::new(0);
+static ADDRESS: AtomicUsize = AtomicUsize::new(0);
+static PC: AtomicUsize = AtomicUsize::new(0);
 
 global_asm!(
     r#"
@@ -109,17 +114,30 @@ pub fn init() {
 
 /// Reads 32 bits at `address`, or says which fault came instead.
 pub fn probe(address: usize) -> Result<u32, Fault> {
-    PROBE_CODE.store(usize::MAX, Ordering::Relaxed);
-    // SAFETY: a fault of this read is skipped by the handler below.
-    let value = unsafe { probe_read(address) };
-    match PROBE_CODE.load(Ordering::Relaxed) {
-        usize::MAX => Ok(value),
-        code => Err(Fault {
-            name: name_of(code),
-            code,
-            address: PROBE_ADDRESS.load(Ordering::Relaxed),
-        }),
+    let mut value = 0;
+    // SAFETY: a fault of this read is skipped.
+    let read = || value = unsafe { probe_read(address) };
+    match catch(probe_resume as *const () as usize, read) {
+        None => Ok(value),
+        Some(fault) => Err(fault),
     }
+}
+
+/// Runs `run` on the boot CPU; its first synchronous exception goes on at
+/// `resume` with the registers as they were, and is returned.
+pub fn catch(resume: usize, run: impl FnOnce()) -> Option<Fault> {
+    RESUME.store(resume, Ordering::SeqCst);
+    run();
+    if RESUME.swap(0, Ordering::SeqCst) != 0 {
+        return None;
+    }
+    let code = CODE.load(Ordering::Relaxed);
+    Some(Fault {
+        name: name_of(code),
+        code,
+        address: ADDRESS.load(Ordering::Relaxed),
+        pc: PC.load(Ordering::Relaxed),
+    })
 }
 
 extern "C" fn on_irq(_vector: usize, pc: usize) -> usize {
@@ -128,12 +146,14 @@ extern "C" fn on_irq(_vector: usize, pc: usize) -> usize {
 }
 
 extern "C" fn on_synchronous(vector: usize, pc: usize) -> usize {
-    if pc != probe_read as *const () as usize {
+    let resume = RESUME.swap(0, Ordering::SeqCst);
+    if resume == 0 {
         return on_other(vector, pc);
     }
-    PROBE_CODE.store(sysreg_read!("esr_el1") as usize, Ordering::Relaxed);
-    PROBE_ADDRESS.store(sysreg_read!("far_el1") as usize, Ordering::Relaxed);
-    probe_resume as *const () as usize
+    CODE.store(sysreg_read!("esr_el1") as usize, Ordering::Relaxed);
+    ADDRESS.store(sysreg_read!("far_el1") as usize, Ordering::Relaxed);
+    PC.store(pc, Ordering::Relaxed);
+    resume
 }
 
 extern "C" fn on_other(vector: usize, pc: usize) -> usize {

@@ -48,6 +48,8 @@ register_bitfields![u64,
         RW OFFSET(31) NUMBITS(1) [],
         /// VHE.
         E2H OFFSET(34) NUMBITS(1) [],
+        /// Limited ordering regions trap.
+        TLOR OFFSET(35) NUMBITS(1) [],
         /// Error records trap.
         TERR OFFSET(36) NUMBITS(1) [],
         /// Pointer authentication keys do not trap.
@@ -77,7 +79,7 @@ register_bitfields![u64,
     ],
 
     pub(crate) CPTR [
-        ZEN OFFSET(16) NUMBITS(2) [ Trap = 0 ],
+        ZEN OFFSET(16) NUMBITS(2) [ Trap = 0, Open = 3 ],
         FPEN OFFSET(20) NUMBITS(2) [ Trap = 0, Open = 3 ],
         SMEN OFFSET(24) NUMBITS(2) [ Trap = 0 ],
         /// Trace registers trap.
@@ -173,6 +175,7 @@ pub(crate) const HCR_EL2: SysReg<{ id(3, 4, 1, 1, 0) }, HCR::Register> = SysReg:
 pub(crate) const MDCR_EL2: SysReg<{ id(3, 4, 1, 1, 1) }, MDCR::Register> = SysReg::new();
 pub(crate) const CPTR_EL2: SysReg<{ id(3, 4, 1, 1, 2) }, CPTR::Register> = SysReg::new();
 pub(crate) const HSTR_EL2: SysReg<{ id(3, 4, 1, 1, 3) }> = SysReg::new();
+pub(crate) const ZCR_EL2: SysReg<{ id(3, 4, 1, 2, 0) }> = SysReg::new();
 pub(crate) const HFGRTR_EL2: SysReg<{ id(3, 4, 1, 1, 4) }> = SysReg::new();
 pub(crate) const HFGWTR_EL2: SysReg<{ id(3, 4, 1, 1, 5) }> = SysReg::new();
 pub(crate) const HFGITR_EL2: SysReg<{ id(3, 4, 1, 1, 6) }> = SysReg::new();

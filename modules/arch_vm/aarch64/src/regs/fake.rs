@@ -12,6 +12,16 @@ pub(super) fn write<const ID: u16>(value: u64) {
     store::write(ID, value);
 }
 
+/// There are no random numbers.
+pub(crate) fn random_word() -> Option<u64> {
+    None
+}
+
+/// There is no firmware.
+pub(crate) fn firmware_call(_function: u32, _argument: u64) -> i64 {
+    -1
+}
+
 /// Nothing has to be waited for.
 pub(crate) fn synchronize() {}
 

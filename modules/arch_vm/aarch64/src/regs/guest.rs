@@ -25,6 +25,7 @@ register_bitfields![u64,
 
 pub(crate) const SCTLR_EL12: SysReg<{ id(3, 5, 1, 0, 0) }> = SysReg::new();
 pub(crate) const CPACR_EL12: SysReg<{ id(3, 5, 1, 0, 2) }> = SysReg::new();
+pub(crate) const ZCR_EL12: SysReg<{ id(3, 5, 1, 2, 0) }> = SysReg::new();
 pub(crate) const TTBR0_EL12: SysReg<{ id(3, 5, 2, 0, 0) }> = SysReg::new();
 pub(crate) const TTBR1_EL12: SysReg<{ id(3, 5, 2, 0, 1) }> = SysReg::new();
 pub(crate) const TCR_EL12: SysReg<{ id(3, 5, 2, 0, 2) }> = SysReg::new();

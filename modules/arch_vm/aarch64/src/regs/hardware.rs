@@ -46,6 +46,41 @@ pub(super) fn write<const ID: u16>(value: u64) {
     };
 }
 
+/// Returns a random number of the CPU's, which has RNDR, unless it has none now.
+pub(crate) fn random_word() -> Option<u64> {
+    let (word, is_good): (u64, u64);
+    // SAFETY: reading RNDR changes nothing but the flags.
+    unsafe {
+        asm!(
+            "mrs {word}, S3_3_C2_C4_0",
+            "cset {is_good}, ne",
+            word = out(reg) word,
+            is_good = out(reg) is_good,
+            options(nostack)
+        );
+    };
+    (is_good != 0).then_some(word)
+}
+
+/// Calls the real firmware, which is there.
+pub(crate) fn firmware_call(function: u32, argument: u64) -> i64 {
+    let answer;
+    // SAFETY: `mitigations` names the functions: they keep all registers but
+    // those that the convention gives to calls, and no memory changes.
+    unsafe {
+        asm!(
+            "smc #0",
+            inlateout("x0") u64::from(function) => answer,
+            inlateout("x1") argument => _,
+            inlateout("x2") 0_u64 => _,
+            inlateout("x3") 0_u64 => _,
+            clobber_abi("C"),
+            options(nostack)
+        );
+    };
+    answer
+}
+
 /// Makes what was written to registers count for what follows.
 #[inline]
 pub(crate) fn synchronize() {

@@ -30,7 +30,8 @@ use tock_registers::{
 };
 
 pub(crate) use access::{
-    flush_all_guests, flush_vmid, invalidate_instructions, synchronize, translate_read,
+    firmware_call, flush_all_guests, flush_vmid, invalidate_instructions, random_word, synchronize,
+    translate_read,
 };
 pub(crate) use control::*;
 pub(crate) use gic::*;

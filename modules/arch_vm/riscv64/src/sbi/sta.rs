@@ -12,7 +12,7 @@
 //! Spec: SBI, "Steal-time Accounting Extension (EID #0x535441 \"STA\")".
 
 use axdevice::GuestMemory;
-use axvm::GuestPhysAddr;
+use axvm::{GuestPhysAddr, StolenTime};
 use sbi_spec::sta::SET_SHMEM;
 
 use super::{Call, Hart, NO_MEMORY, Outcome, Ret};
@@ -52,9 +52,7 @@ pub(super) fn answer(hart: &mut dyn Hart, call: &Call) -> Outcome {
 pub(crate) struct StealTime {
     record: Option<GuestPhysAddr>,
     sequence: u32,
-    stolen_ns: u64,
-    /// Since when the hart does not run although it could.
-    taken_at_ns: Option<u64>,
+    time: StolenTime,
 }
 
 impl StealTime {
@@ -76,20 +74,18 @@ impl StealTime {
 
     /// Notes that the hart, which is ready, runs no more.
     pub(crate) fn takes(&mut self, now_ns: u64, ram: &dyn GuestMemory) {
-        self.taken_at_ns = Some(now_ns);
+        self.time.takes(now_ns);
         self.write(ram, PREEMPTED, &[1]);
     }
 
     /// Notes that the hart runs again.
     pub(crate) fn gives_back(&mut self, now_ns: u64, ram: &dyn GuestMemory) {
-        let Some(taken_at_ns) = self.taken_at_ns.take() else {
+        let Some(stolen_ns) = self.time.gives_back(now_ns) else {
             return;
         };
-        let ns = now_ns.saturating_sub(taken_at_ns);
-        self.stolen_ns = self.stolen_ns.wrapping_add(ns);
         // Odd while the record changes.
         self.next_sequence(ram);
-        self.write(ram, STEAL, &self.stolen_ns.to_le_bytes());
+        self.write(ram, STEAL, &stolen_ns.to_le_bytes());
         self.write(ram, PREEMPTED, &[0]);
         self.next_sequence(ram);
     }
