@@ -48,6 +48,9 @@ fn this_timer() -> Option<&'static CpuTimer> {
 
 /// Takes both interrupts over from ArceOS's runtime; once is enough for all CPUs.
 pub fn init() {
+    // A timer interrupt that found no handler would be this CPU's last: whoever
+    // handles one asks for the next.
+    let _guard = NoPreemptIrqSave::new();
     irq::unregister(time::irq_num());
     irq::register(time::irq_num(), on_interrupt);
     irq::unregister(irq::IPI_IRQ);
