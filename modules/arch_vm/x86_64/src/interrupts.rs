@@ -248,23 +248,31 @@ impl<H: AxVMHal> X86VCpu<H> {
     /// Raises the timer's interrupt if it is due, and has the host ring for the next.
     #[inline]
     pub(crate) fn serve_timer(&mut self) {
-        let deadline_ns = self.interrupts.apic.timer_deadline_ns();
-        if deadline_ns == NEVER {
+        let (deadline_ns, armed_ns) = (
+            self.interrupts.apic.timer_deadline_ns(),
+            self.interrupts.armed_ns,
+        );
+        if deadline_ns.min(armed_ns) == NEVER {
             return;
         }
-        if deadline_ns <= self.machine.hal.current_time_nanos() {
+        let now_ns = self.machine.hal.current_time_nanos();
+        if armed_ns <= now_ns {
+            self.interrupts.armed_ns = NEVER;
+        }
+        if deadline_ns <= now_ns {
             let now = now(&self.machine.hal, &self.machine.time, self.tsc_offset);
             self.interrupts.apic.poll_timer(&now);
-            // The host has rung, if it was asked to.
-            self.interrupts.armed_ns = NEVER;
         }
         self.arm_timer();
     }
 
-    /// Has the host interrupt this guest at the timer's deadline.
+    /// Has the host interrupt this guest at the timer's deadline, or earlier.
+    ///
+    /// A deadline that was put off is looked at again when the old one has come.
+    #[inline]
     fn arm_timer(&mut self) {
         let deadline_ns = self.interrupts.apic.timer_deadline_ns();
-        if deadline_ns != NEVER && deadline_ns != self.interrupts.armed_ns {
+        if deadline_ns < self.interrupts.armed_ns {
             self.interrupts.armed_ns = deadline_ns;
             self.machine.hal.interrupt_at(deadline_ns);
         }
