@@ -247,6 +247,25 @@ mod tests {
     }
 
     #[test]
+    fn a_timer_that_fires_while_software_alone_serves_the_last_is_linked_again() {
+        with_bound_vcpu(0, |vcpu| {
+            open_gic(vcpu);
+            ICC_HPPIR1_EL1.set(TIMER);
+            ICC_IAR1_EL1.set(TIMER);
+            assert_eq!(finish_interrupt(vcpu), Left::NOTHING);
+            // The guest serves it when its thread is switched out and in.
+            let list = read_list_register(0);
+            write_list_register(0, list & !PENDING | LR::ACTIVE::SET.value);
+            vcpu.unbind().unwrap();
+            vcpu.bind().unwrap();
+            vcpu.show_interrupts();
+            assert_eq!(read_list_register(0) & HW, 0);
+            assert_eq!(finish_interrupt(vcpu), Left::NOTHING);
+            assert_eq!(read_list_register(0) & (HW | 0xffff), HW | TIMER);
+        });
+    }
+
+    #[test]
     fn an_interrupt_of_the_host_is_left_to_it() {
         with_bound_vcpu(0, |vcpu| {
             ICC_HPPIR1_EL1.set(40);

@@ -81,9 +81,13 @@ pub(crate) fn again(given: u64, now: u64) -> Again {
     }
 }
 
-/// Tells whether a list register is of an interrupt.
+/// Tells whether a list register is of an interrupt and may take it again: not
+/// that of a timer which was cut off the hardware, as the hardware's would never
+/// be ended.
 pub(crate) fn is_of(list: u64, intid: u32) -> bool {
-    ListRegister::new(list).read(LR::VINTID) == u64::from(intid)
+    let list = ListRegister::new(list);
+    let is_unlinked_level = !list.is_set(LR::HW) && list.is_set(LR::EOI);
+    list.read(LR::VINTID) == u64::from(intid) && !is_unlinked_level
 }
 
 /// The most urgent candidates, sorted, in bounded room.
