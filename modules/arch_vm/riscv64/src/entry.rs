@@ -115,6 +115,15 @@ guarded!(
     "csrr    a0, 0x680"
 );
 
+guarded!(
+    /// Reads vsiselect, which traps where AIA is missing or is not let through.
+    ///
+    /// # Safety
+    /// Interrupts are closed.
+    read_vsiselect,
+    "csrr    a0, 0x250"
+);
+
 fn result(guarded: Guarded) -> Option<u64> {
     (guarded.trapped == 0).then_some(guarded.value)
 }
@@ -149,6 +158,15 @@ pub(crate) fn has_hypervisor() -> bool {
     let were_open = close_interrupts();
     // SAFETY: interrupts are closed.
     let found = result(unsafe { read_hgatp(0) }).is_some();
+    restore_interrupts(were_open);
+    found
+}
+
+/// Tells whether this CPU has AIA's CSRs for guests.
+pub(crate) fn has_aia() -> bool {
+    let were_open = close_interrupts();
+    // SAFETY: interrupts are closed.
+    let found = result(unsafe { read_vsiselect(0) }).is_some();
     restore_interrupts(were_open);
     found
 }

@@ -25,6 +25,10 @@ pub(crate) fn has_hypervisor() -> bool {
     false
 }
 
+pub(crate) fn has_aia() -> bool {
+    false
+}
+
 pub(crate) fn close_interrupts() -> u64 {
     0
 }

@@ -29,6 +29,7 @@ use crate::{
 };
 
 /// Causes of traps that come out of a guest.
+const ILLEGAL_INSTRUCTION: u64 = 2;
 pub(crate) const SUPERVISOR_ECALL: u64 = 10;
 const FETCH_GUEST_PAGE_FAULT: u64 = 20;
 const LOAD_GUEST_PAGE_FAULT: u64 = 21;
@@ -64,7 +65,7 @@ pub(crate) fn handle<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
         FETCH_GUEST_PAGE_FAULT => fetch_fault(vcpu),
         LOAD_GUEST_PAGE_FAULT => mmio::fault(vcpu, Cause::LoadAccessFault),
         STORE_GUEST_PAGE_FAULT => mmio::fault(vcpu, Cause::StoreAccessFault),
-        VIRTUAL_INSTRUCTION => virtual_instruction(vcpu),
+        VIRTUAL_INSTRUCTION | ILLEGAL_INSTRUCTION => virtual_instruction(vcpu),
         code => unhandled(vcpu, code),
     }
 }
@@ -144,8 +145,8 @@ pub(crate) fn fetch(pc: u64) -> Option<u32> {
     Some(u32::from(low) | (u32::from(high) << 16))
 }
 
-/// Handles an instruction that is the hypervisor's to decide: waits. Any other
-/// does not exist for the guest.
+/// Handles an instruction that is the hypervisor's to decide: waits, counters,
+/// interrupt CSRs. Any other does not exist for the guest.
 #[inline(never)]
 fn virtual_instruction<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
     let told = STVAL.get();
@@ -163,7 +164,7 @@ fn virtual_instruction<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
             vcpu.frame.skip(4);
             Step::Resume
         }
-        _ if vcpu.read_counter(word) => {
+        _ if vcpu.read_counter(word) || vcpu.use_interrupt_csr(word) => {
             vcpu.frame.skip(4);
             Step::Resume
         }

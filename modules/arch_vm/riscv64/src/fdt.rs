@@ -19,12 +19,19 @@ use axvm::{
 
 use crate::{
     host::GuestIsa,
-    irqchip::plic::SOURCES,
+    irqchip::{
+        Intc,
+        aia::{self, Parent},
+        imsic::Identities,
+        plic::SOURCES,
+    },
     vm::{FINISHER, PLIC, RTC, RTC_IRQ, SLOTS_IRQ, UART, UART_IRQ, slots},
 };
 
-const PHANDLE_PLIC: u32 = 1;
+/// The controller with the devices' wires.
+const PHANDLE_WIRED: u32 = 1;
 const PHANDLE_FINISHER: u32 = 2;
+const PHANDLE_IMSIC: u32 = 3;
 /// The phandles of the harts, and behind them of their interrupt controllers.
 const PHANDLE_CPUS: u32 = 0x10;
 const PHANDLE_CPU_INTCS: u32 = 0x60;
@@ -41,6 +48,7 @@ pub(crate) const CONSOLE_PATH: &str = "/soc/serial@10000000";
 /// What a tree is written from.
 pub(crate) struct Tree<'a> {
     pub(crate) harts: u32,
+    pub(crate) intc: Intc,
     pub(crate) ram: &'a [RamRegion],
     pub(crate) isa: &'a GuestIsa,
     pub(crate) timebase_hz: u64,
@@ -56,7 +64,7 @@ pub(crate) fn write(tree: &Tree<'_>) -> Result<Vec<u8>, ImageError> {
         fdt.memory(tree.ram)?;
         fdt.node("cpus", |fdt| cpus(fdt, tree))?;
         power(fdt)?;
-        fdt.node("soc", |fdt| soc(fdt, tree.harts))
+        fdt.node("soc", |fdt| soc(fdt, tree))
     })
 }
 
@@ -65,11 +73,13 @@ fn cpus(fdt: &mut Fdt, tree: &Tree<'_>) -> Written {
     fdt.u32("#size-cells", 0)?;
     let hz = u32::try_from(tree.timebase_hz).unwrap_or(u32::MAX);
     fdt.u32("timebase-frequency", hz)?;
-    let isa = tree.isa.string();
+    let isa = match tree.intc {
+        Intc::Plic | Intc::Aplic => tree.isa,
+        Intc::Aia => &tree.isa.with("ssaia"),
+    };
+    let string = isa.string();
     for hart in 0..tree.harts {
-        fdt.node(&format!("cpu@{hart:x}"), |fdt| {
-            cpu(fdt, hart, &isa, tree.isa)
-        })?;
+        fdt.node(&format!("cpu@{hart:x}"), |fdt| cpu(fdt, hart, &string, isa))?;
     }
     fdt.node("cpu-map", |fdt| {
         fdt.node("cluster0", |fdt| {
@@ -117,40 +127,62 @@ fn power(fdt: &mut Fdt) -> Written {
     fdt.reboot(write(FINISHER_RESET))
 }
 
-fn soc(fdt: &mut Fdt, harts: u32) -> Written {
+fn soc(fdt: &mut Fdt, tree: &Tree<'_>) -> Written {
     fdt.u32("#address-cells", 2)?;
     fdt.u32("#size-cells", 2)?;
     fdt.string("compatible", "simple-bus")?;
     fdt.flag("ranges")?;
-    fdt.goldfish_rtc(RTC.in_tree(), from_plic(&[RTC_IRQ]))?;
+    fdt.goldfish_rtc(RTC.in_tree(), wire(&cells(tree.intc, RTC_IRQ)))?;
     fdt.uart16550(&Uart16550 {
         reg: UART.in_tree(),
-        interrupt: from_plic(&[UART_IRQ]),
+        interrupt: wire(&cells(tree.intc, UART_IRQ)),
         clock_hz: UART_CLOCK_HZ,
     })?;
     fdt.sifive_test(FINISHER.in_tree(), PHANDLE_FINISHER)?;
     for (irq, slot) in (SLOTS_IRQ..).zip(slots()) {
         fdt.virtio_mmio(&VirtioMmio {
             reg: slot.in_tree(),
-            interrupt: from_plic(&[irq]),
+            interrupt: wire(&cells(tree.intc, irq)),
         })?;
     }
-    fdt.node(&format!("plic@{:x}", PLIC.start), |fdt| plic(fdt, harts))
+    interrupt_controllers(fdt, tree)
 }
 
-fn from_plic(cells: &[u32]) -> Interrupt<'_> {
+/// Returns what a device's node says of its wire.
+fn wire(cells: &[u32]) -> Interrupt<'_> {
     Interrupt {
-        parent: Some(PHANDLE_PLIC),
+        parent: Some(PHANDLE_WIRED),
         cells,
     }
 }
 
-fn plic(fdt: &mut Fdt, harts: u32) -> Written {
-    let contexts: Vec<u32> = (0..harts)
+fn cells(intc: Intc, irq: u32) -> Vec<u32> {
+    match intc {
+        Intc::Plic => [irq].into(),
+        Intc::Aplic | Intc::Aia => aia::interrupt_cells(irq).into(),
+    }
+}
+
+fn interrupt_controllers(fdt: &mut Fdt, tree: &Tree<'_>) -> Written {
+    let harts: Vec<u32> = (0..tree.harts)
         .map(|hart| PHANDLE_CPU_INTCS.saturating_add(hart))
-        .flat_map(|intc| [intc, MACHINE_EXTERNAL, intc, SUPERVISOR_EXTERNAL])
         .collect();
-    fdt.phandle(PHANDLE_PLIC)?;
+    match tree.intc {
+        Intc::Plic => fdt.node(&format!("plic@{:x}", PLIC.start), |fdt| plic(fdt, &harts)),
+        Intc::Aplic => aia::aplic_node(fdt, PHANDLE_WIRED, Parent::Harts(&harts)),
+        Intc::Aia => {
+            aia::imsic_node(fdt, PHANDLE_IMSIC, &harts, Identities::VIRT)?;
+            aia::aplic_node(fdt, PHANDLE_WIRED, Parent::Imsics(PHANDLE_IMSIC))
+        }
+    }
+}
+
+fn plic(fdt: &mut Fdt, harts: &[u32]) -> Written {
+    let contexts: Vec<u32> = harts
+        .iter()
+        .flat_map(|&intc| [intc, MACHINE_EXTERNAL, intc, SUPERVISOR_EXTERNAL])
+        .collect();
+    fdt.phandle(PHANDLE_WIRED)?;
     fdt.u32("riscv,ndev", (SOURCES as u32).saturating_sub(1))?;
     fdt.reg(&[PLIC.in_tree()])?;
     fdt.cells("interrupts-extended", &contexts)?;
@@ -176,12 +208,17 @@ mod tests {
     }
 
     fn written() -> Vec<u8> {
+        written_with(Intc::Plic)
+    }
+
+    fn written_with(intc: Intc) -> Vec<u8> {
         let ram = vec![RamRegion {
             start: GuestPhysAddr::from_usize(0x8000_0000),
             size_bytes: 64 << 20,
         }];
         write(&Tree {
             harts: 2,
+            intc,
             ram: &ram,
             isa: &isa(),
             timebase_hz: 10_000_000,
@@ -195,6 +232,25 @@ mod tests {
 
     fn contains(blob: &[u8], bytes: &[u8]) -> bool {
         blob.windows(bytes.len()).any(|window| window == bytes)
+    }
+
+    #[test]
+    fn each_machine_has_its_interrupt_controllers_and_says_so_of_its_harts() {
+        let has = |intc, text: &[u8]| contains(&written_with(intc), text);
+        let all = [Intc::Plic, Intc::Aplic, Intc::Aia];
+        assert_eq!(
+            all.map(|intc| has(intc, b"plic@c000000\0")),
+            [true, false, false]
+        );
+        assert_eq!(
+            all.map(|intc| has(intc, b"riscv,aplic\0")),
+            [false, true, true]
+        );
+        assert_eq!(
+            all.map(|intc| has(intc, b"riscv,imsics\0")),
+            [false, false, true]
+        );
+        assert_eq!(all.map(|intc| has(intc, b"_ssaia\0")), [false, false, true]);
     }
 
     #[test]

@@ -22,7 +22,12 @@ use axvm::{AxVMHal, CpuPower, GuestPhysAddr, PCpuId, Ram, Request, VCpuControl, 
 use crate::{
     entry,
     fence::{Fence, FenceBox},
-    irqchip::plic::{Plic, SourceSet, WORDS},
+    irqchip::{
+        Intc,
+        aplic::{Aplic, Delivery},
+        imsic::{Identities, Imsic},
+        plic::{Plic, SourceSet, WORDS},
+    },
     sbi::{Events, HartSet},
     timer::GuestTime,
 };
@@ -79,9 +84,15 @@ impl<H: AxVMHal> Hart<H> {
 pub(crate) struct Harts<H: AxVMHal> {
     pub(crate) hal: H,
     harts: Vec<Arc<Hart<H>>>,
+    pub(crate) intc: Intc,
     plic: RawLock<Plic>,
-    /// The interrupt controller's outputs, a bit for each context.
-    raised: AtomicU64,
+    /// In the place of the PLIC.
+    pub(crate) aplic: RawLock<Aplic>,
+    /// The interrupt files, if the harts have some.
+    pub(crate) imsic: Option<Imsic>,
+    /// The interrupt controller's outputs, a bit for each context; of interrupt
+    /// files, that they may have something for the hart.
+    pub(crate) raised: AtomicU64,
     ram: Arc<Ram<H>>,
     pub(crate) tlb: VmTlb,
     pub(crate) time: GuestTime,
@@ -94,12 +105,20 @@ impl<H: AxVMHal> Harts<H> {
         controls: &[Arc<VCpuControl<H>>],
         ram: &Arc<Ram<H>>,
         time: GuestTime,
+        intc: Intc,
     ) -> Self {
+        let delivery = match intc {
+            Intc::Aia => Delivery::Msi,
+            Intc::Plic | Intc::Aplic => Delivery::Direct,
+        };
         let contexts = controls.len().saturating_mul(CONTEXTS_PER_HART);
         Self {
             hal: hal.clone(),
             harts: controls.iter().map(Hart::new).map(Arc::new).collect(),
+            intc,
             plic: RawLock::new(Plic::new(contexts, EDGE_SOURCES)),
+            aplic: RawLock::new(Aplic::new(delivery, controls.len())),
+            imsic: (intc == Intc::Aia).then(|| Imsic::new(controls.len(), Identities::VIRT)),
             raised: AtomicU64::new(0),
             ram: ram.clone(),
             tlb: VmTlb::new(),
@@ -195,29 +214,34 @@ impl<H: AxVMHal> Harts<H> {
     /// Returns the level of a hart's external interrupt.
     #[inline]
     pub(crate) fn external(&self, id: usize) -> bool {
-        let context = id.wrapping_mul(CONTEXTS_PER_HART).wrapping_add(SUPERVISOR);
-        self.raised
-            .load(Ordering::Relaxed)
-            .wrapping_shr(context as u32)
-            & 1
-            != 0
+        let raised = self.raised.load(Ordering::Relaxed);
+        raised & output(id) != 0 && (self.intc != Intc::Aia || self.is_file_raised(id))
     }
 
     /// Asks the harts of these contexts to look, but not the one that does this.
     #[inline(never)]
-    fn make_look(&self, contexts: u64, own: Option<usize>) {
+    pub(crate) fn make_look(&self, contexts: u64, own: Option<usize>) {
         for hart in &self.harts {
             let id = hart.control.id();
-            let context = id.wrapping_mul(CONTEXTS_PER_HART).wrapping_add(SUPERVISOR);
-            if contexts.wrapping_shr(context as u32) & 1 != 0 && own != Some(id) {
+            if contexts & output(id) != 0 && own != Some(id) {
                 hart.control.request(Request::Event);
             }
         }
     }
 }
 
+/// Returns the bit of a hart's supervisor context.
+#[inline]
+pub(crate) fn output(id: usize) -> u64 {
+    let context = id.wrapping_mul(CONTEXTS_PER_HART).wrapping_add(SUPERVISOR);
+    1_u64.wrapping_shl(context as u32)
+}
+
 impl<H: AxVMHal> IrqSink for Harts<H> {
     fn set_level(&self, irq: u32, level: bool) {
+        if self.intc != Intc::Plic {
+            return self.drive_aplic(irq as usize, level);
+        }
         let set = |plic: &mut Plic| plic.set_level(irq as usize, level);
         let ((), risen) = closed(|| self.change_plic(set));
         if risen != 0 {
@@ -227,7 +251,7 @@ impl<H: AxVMHal> IrqSink for Harts<H> {
 }
 
 /// Runs `act` with interrupts closed.
-fn closed<T>(act: impl FnOnce() -> T) -> T {
+pub(crate) fn closed<T>(act: impl FnOnce() -> T) -> T {
     let were_open = entry::close_interrupts();
     let result = act();
     entry::restore_interrupts(were_open);

@@ -25,6 +25,8 @@ pub(crate) struct Probed {
     pub(crate) vmids: u64,
     /// Which bits of henvcfg exist.
     pub(crate) environment: u64,
+    /// The CSRs of AIA can be used.
+    pub(crate) has_aia: bool,
 }
 
 /// What guests get.
@@ -38,6 +40,8 @@ pub(crate) struct Host {
     pub(crate) environment: u64,
     /// hstateen0 exists.
     pub(crate) has_state_enable: bool,
+    /// siselect and stopi of guests are the hardware's.
+    pub(crate) has_aia: bool,
 }
 
 /// A guest's ISA.
@@ -163,6 +167,7 @@ impl Described {
             stage2: probed.stage2,
             environment,
             has_state_enable: self.has("smstateen") || self.has("ssstateen"),
+            has_aia: self.has("ssaia") && probed.has_aia,
             guest: GuestIsa {
                 cbom_block_bytes: self.cbom_block_bytes.filter(|_| gives("zicbom")),
                 cboz_block_bytes: self.cboz_block_bytes.filter(|_| gives("zicboz")),
@@ -292,6 +297,13 @@ fn split(isa: &str) -> Vec<String> {
 }
 
 impl GuestIsa {
+    /// Returns the ISA and one extension more.
+    pub(crate) fn with(&self, extension: &str) -> Self {
+        let mut more = self.clone();
+        more.extensions.push(extension.into());
+        more
+    }
+
     /// Returns the `riscv,isa` string.
     pub(crate) fn string(&self) -> String {
         let mut isa = String::from("rv64");
@@ -317,6 +329,7 @@ mod tests {
             stage2: Mode::Sv39x4,
             vmids: 128,
             environment,
+            has_aia: true,
         }
     }
 

@@ -50,8 +50,44 @@ pub enum Extension {
     Zero,
 }
 
+/// A decoded CSR instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CsrAccess {
+    /// The CSR.
+    pub number: u16,
+    /// Where its old value goes.
+    pub to: usize,
+    /// What becomes of it.
+    pub effect: Effect,
+    /// By which value.
+    pub operand: Operand,
+}
+
+/// What a CSR instruction does to the CSR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: bits are set or cleared by x0, or by the immediate 0.
+    Read,
+    /// Writes the value.
+    Write,
+    /// Sets the value's bits.
+    Set,
+    /// Clears them.
+    Clear,
+}
+
+/// Where a CSR instruction has its value from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// A register.
+    Register(usize),
+    /// The instruction.
+    Immediate(u64),
+}
+
 const LOAD: u32 = 0x03;
 const STORE: u32 = 0x23;
+const SYSTEM: u32 = 0x73;
 /// Pseudoinstructions: bits 0 and 1 zero, and not the expansion of a compressed one.
 const PSEUDO_READ: u32 = 0x3000;
 const PSEUDO_WRITE: u32 = 0x3020;
@@ -92,6 +128,31 @@ pub fn decode(word: u32) -> Option<Access> {
         true => full(word),
         false => compressed(word & 0xffff),
     }
+}
+
+/// Decodes an instruction that accesses a CSR.
+pub fn csr(word: u32) -> Option<CsrAccess> {
+    if bits(word, 0, 7) != SYSTEM {
+        return None;
+    }
+    let source = bits(word, 15, 5);
+    let operand = match bits(word, 14, 1) {
+        0 => Operand::Register(source as usize),
+        _ => Operand::Immediate(source.into()),
+    };
+    let effect = match bits(word, 12, 2) {
+        1 => Effect::Write,
+        2 | 3 if source == 0 => Effect::Read,
+        2 => Effect::Set,
+        3 => Effect::Clear,
+        _ => return None,
+    };
+    Some(CsrAccess {
+        number: bits(word, 20, 12) as u16,
+        to: bits(word, 7, 5) as usize,
+        effect,
+        operand,
+    })
 }
 
 fn full(word: u32) -> Option<Access> {
@@ -213,6 +274,39 @@ mod tests {
 
     fn store(from: u8, width: AccessWidth, length: u8) -> Option<Access> {
         Some(access(Kind::Store { from }, width, length))
+    }
+
+    #[test]
+    fn csr_instructions_are_known_and_nothing_else() {
+        let access = |number, to, effect, operand| {
+            Some(CsrAccess {
+                number,
+                to,
+                effect,
+                operand,
+            })
+        };
+        use Operand::{Immediate, Register};
+        // csrr a1, stopi; csrrw a0, stopei, zero; csrrs a0, sireg, t6
+        let read = access(0xdb0, 11, Effect::Read, Register(0));
+        assert_eq!(csr(0xdb00_25f3), read);
+        let write = access(0x15c, 10, Effect::Write, Register(0));
+        assert_eq!(csr(0x15c0_1573), write);
+        let set = access(0x151, 10, Effect::Set, Register(31));
+        assert_eq!(csr(0x151f_a573), set);
+        // csrci siselect, 5; csrsi siselect, 0; csrwi siselect, 0
+        let clear = access(0x150, 0, Effect::Clear, Immediate(5));
+        assert_eq!(csr(0x1502_f073), clear);
+        assert_eq!(
+            csr(0x1500_6073),
+            access(0x150, 0, Effect::Read, Immediate(0))
+        );
+        assert_eq!(
+            csr(0x1500_5073),
+            access(0x150, 0, Effect::Write, Immediate(0))
+        );
+        // wfi, hlv.d, lw
+        assert_eq!([0x1050_0073, 0x6c05_c573, 0x0005_2503].map(csr), [None; 3]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod aia;
 mod bank;
 #[cfg_attr(
     not(all(target_arch = "riscv64", target_os = "none")),
@@ -40,6 +41,7 @@ mod frame;
 mod harts;
 mod host;
 mod insn;
+mod interrupts;
 mod irqchip;
 mod mmio;
 mod pending;

@@ -18,6 +18,8 @@ use crate::{
     exit::{Step, faulting_address, fetch, physical},
     harts,
     insn::{self, Access, Extension, Kind},
+    interrupts::Registers,
+    irqchip::Intc,
     regs::{HTINST, STVAL},
     trap::{Cause, Fault},
     vcpu::{RiscvVCpu, Trapped},
@@ -71,8 +73,13 @@ fn emulate<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>, address: u64, access: Access) ->
         address: STVAL.get(),
     });
     vcpu.frame.skip(u64::from(access.length));
-    if let Some(offset) = PLIC.offset_of(address) {
-        interrupt_controller(vcpu, offset, access);
+    if vcpu.harts.intc == Intc::Plic {
+        if let Some(offset) = PLIC.offset_of(address) {
+            interrupt_controller(vcpu, offset, access);
+            return Step::Resume;
+        }
+    } else if let Some(at) = vcpu.harts.interrupt_registers(address) {
+        other_interrupt_controller(vcpu, at, access);
         return Step::Resume;
     }
     let (addr, width) = (physical(address), access.width);
@@ -119,6 +126,31 @@ fn interrupt_controller<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>, offset: u64, access
         Kind::Store { from } => {
             let written = (access.width, vcpu.frame.gpr(usize::from(from)));
             if harts::write_plic(&vcpu.harts, own, offset, written).is_err() {
+                vcpu.refuse_access(GuestAccess::Write(NOWHERE));
+            }
+        }
+    }
+}
+
+#[inline(never)]
+fn other_interrupt_controller<H: AxVMHal>(
+    vcpu: &mut RiscvVCpu<H>,
+    at: (Registers, u64),
+    access: Access,
+) {
+    vcpu.count(ExitKind::Mmio);
+    let own = Some(vcpu.id);
+    match access.kind {
+        Kind::Load { to, extension } => match vcpu.harts.read_interrupts(own, at, access.width) {
+            Ok(value) => {
+                let value = extend(value as u32, extension);
+                vcpu.frame.set_gpr(usize::from(to), value);
+            }
+            Err(_) => vcpu.refuse_access(GuestAccess::Read(NOWHERE)),
+        },
+        Kind::Store { from } => {
+            let written = (access.width, vcpu.frame.gpr(usize::from(from)));
+            if vcpu.harts.write_interrupts(own, at, written).is_err() {
                 vcpu.refuse_access(GuestAccess::Write(NOWHERE));
             }
         }

@@ -20,6 +20,9 @@ use crate::{
     vcpu::RiscvVCpu,
 };
 
+/// How far an interrupt's place in hvip is from that in vsip.
+const VS_SHIFT: u32 = 1;
+
 impl<H: AxVMHal> RiscvVCpu<H> {
     /// Sets when the guest's timer fires.
     pub(crate) fn set_timer(&mut self, deadline: u64) {
@@ -39,6 +42,7 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         if external != self.shows_external {
             self.shows_external = external;
             drive(VS_INTERRUPTS::EXTERNAL::SET.value, external);
+            self.show_in_stopi();
         }
         if self.host.timer == TimerRegister::Absent {
             self.show_soft_timer();
@@ -67,11 +71,23 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     /// Tells whether an interrupt that the guest enabled is pending.
     pub(crate) fn has_interrupt(&mut self) -> bool {
         self.show_pending();
-        VSIP.get() & VSIE.get() != 0 || self.is_timer_due()
+        self.pending_interrupts() != 0
     }
 
-    /// Tells whether the guest's own timer is due and enabled: QEMU 7.2 takes the
-    /// interrupt, but does not show it in vsip once hvip was written.
+    /// Returns what is both pending and enabled, where sip and sie have it.
+    ///
+    /// QEMU 7.2 takes interrupts that it does not show in vsip: what hvip says,
+    /// and, once that was written, the timer.
+    pub(crate) fn pending_interrupts(&self) -> u64 {
+        let shown = VSIP.get() | HVIP.get().wrapping_shr(VS_SHIFT);
+        let enabled = shown & VSIE.get();
+        match self.is_timer_due() {
+            true => enabled | S_INTERRUPTS::TIMER::SET.value,
+            false => enabled,
+        }
+    }
+
+    /// Tells whether the guest's own timer is due and enabled.
     fn is_timer_due(&self) -> bool {
         self.host.timer == TimerRegister::Present
             && VSIE.is_set(S_INTERRUPTS::TIMER)

@@ -16,7 +16,7 @@ use crate::{
     host::{self, Probed},
     regs::{
         COUNTERS, EXCEPTIONS, HCOUNTEREN, HEDELEG, HENVCFG, HGATP, HGEIE, HIDELEG, HSTATEEN0,
-        HSTATUS, HVIP, STATE_ENABLE, VS_INTERRUPTS, VSIE,
+        HSTATUS, HVICTL, HVIEN, HVIP, HVIPRIO1, HVIPRIO2, STATE_ENABLE, VS_INTERRUPTS, VSIE,
     },
     stage2::Mode,
     vcpu::VMIDS,
@@ -60,6 +60,9 @@ impl AxArchPerCpu for RiscvPerCpu {
         if host.has_state_enable {
             HSTATEEN0.write(STATE_ENABLE::ENVCFG::SET + STATE_ENABLE::SE0::SET);
         }
+        if host.has_aia {
+            clear_priorities();
+        }
         entry::fence_all_guests();
         self.is_enabled = true;
         Ok(())
@@ -74,6 +77,14 @@ impl AxArchPerCpu for RiscvPerCpu {
         self.is_enabled = false;
         Ok(())
     }
+}
+
+/// Lets guests' interrupts have their default priorities, and none be made up.
+fn clear_priorities() {
+    HVIEN.set(0);
+    HVICTL.set(0);
+    HVIPRIO1.set(0);
+    HVIPRIO2.set(0);
 }
 
 fn delegate() {
@@ -104,6 +115,7 @@ fn probe() -> Option<Probed> {
         stage2,
         vmids: vmids(stage2),
         environment: found,
+        has_aia: entry::has_aia(),
     })
 }
 

@@ -28,17 +28,32 @@ fn host_tree() -> Vec<u8> {
 
 /// Builds a machine of two harts around a kernel that is one unknown word.
 pub(crate) fn machine() -> AxVMRef<RiscvVm<StdHost>> {
+    machine_with("plic")
+}
+
+/// Builds such a machine with an interrupt controller of this name.
+fn machine_with(intc: &str) -> AxVMRef<RiscvVm<StdHost>> {
     host::describe(&host_tree()).unwrap();
     host::note(Probed {
         stage2: Mode::Sv39x4,
         vmids: 128,
         environment: u64::MAX,
+        has_aia: false,
     })
     .unwrap();
-    testing::machine_of(&[0x73, 0, 0x50, 0x10])
+    testing::machine_with(&[0x73, 0, 0x50, 0x10], Some(intc))
 }
 
 /// Does something with a vCPU of such a machine that is bound to this CPU.
 pub(crate) fn with_bound_vcpu<T>(id: VCpuId, act: impl FnOnce(&mut RiscvVCpu<StdHost>) -> T) -> T {
     testing::with_bound_vcpu(&machine(), id, act)
+}
+
+/// Does the same with a vCPU of a machine with that interrupt controller.
+pub(crate) fn with_bound_vcpu_of<T>(
+    intc: &str,
+    id: VCpuId,
+    act: impl FnOnce(&mut RiscvVCpu<StdHost>) -> T,
+) -> T {
+    testing::with_bound_vcpu(&machine_with(intc), id, act)
 }

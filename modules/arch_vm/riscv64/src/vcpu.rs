@@ -21,6 +21,7 @@ use axvm::{
 use tock_registers::interfaces::Writeable;
 
 use crate::{
+    aia::Interface,
     bank::Bank,
     entry, firmware,
     frame::{A0, A1, FloatRegisters, Frame},
@@ -86,6 +87,7 @@ pub struct RiscvVCpu<H: AxVMHal> {
     pub(crate) soft_timer: SoftTimer,
     /// What HVIP shows of the external interrupt.
     pub(crate) shows_external: bool,
+    pub(crate) aia: Interface,
     pub(crate) trapped: Option<Trapped>,
     pub(crate) answer: Answer,
     /// What its firmware remembers.
@@ -117,6 +119,7 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         self.float = FloatRegisters::new();
         self.soft_timer = SoftTimer::new();
         self.shows_external = false;
+        self.aia = Interface::default();
         self.trapped = None;
         self.answer = Answer::None;
         self.firmware = firmware::state_at_start(self.host);
@@ -135,11 +138,13 @@ impl<H: AxVMHal> RiscvVCpu<H> {
             unsafe { entry::load_float(&raw const self.float) }
         });
         self.frame.sstatus.modify(SSTATUS::FS::Clean);
+        self.aia_enters();
         self.firmware_enters();
     }
 
     fn save(&mut self) {
         self.firmware_leaves();
+        self.aia_leaves();
         self.bank.save(self.host.timer);
         if self.frame.sstatus.matches_all(SSTATUS::FS::Dirty) {
             with_float_on(|| {
@@ -241,6 +246,7 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
             came_from: None,
             soft_timer: SoftTimer::new(),
             shows_external: false,
+            aia: Interface::default(),
             trapped: None,
             answer: Answer::None,
             firmware: firmware::state_at_start(config.host),
@@ -413,9 +419,9 @@ mod tests {
     #[test]
     fn interrupts_are_shown_as_they_come_and_go() {
         with_bound_vcpu(0, |vcpu| {
-            vcpu.harts.with_plic(None, |plic| {
-                plic.write(4 * 10, 1);
-                plic.write(0x2080, 1 << 10);
+            vcpu.harts.with_wired(None, |plic, send| {
+                plic.write(4 * 10, 1, &mut *send);
+                plic.write(0x2080, 1 << 10, send);
             });
             vcpu.harts.set_level(10, true);
             vcpu.harts.send_ipi(HartSet::only(0));

@@ -28,6 +28,8 @@ use crate::{
     frame::{A0, A1},
     harts::{CONTEXTS_PER_HART, Harts, PlicPort},
     host::{self, Host},
+    interrupts::{Port, Registers},
+    irqchip::{Intc, aia},
     regs::TIME,
     sbi::{HartSet, start_error},
     stage2::{Mode, Stage2},
@@ -82,6 +84,8 @@ pub(crate) const RTC: Window = Window {
 pub(crate) const RTC_IRQ: u32 = 11;
 /// The interrupt controller.
 pub(crate) const PLIC: Window = Window::new(0x0c00_0000, 0x60_0000);
+/// The interrupt controller in its place, if it is an APLIC.
+pub(crate) const APLIC: Window = Window::new(aia::APLIC_START, aia::APLIC_BYTES);
 /// The serial port.
 pub(crate) const UART: Window = Window::new(0x1000_0000, 0x100);
 pub(crate) const UART_IRQ: u32 = 10;
@@ -116,6 +120,11 @@ pub(crate) fn slots() -> impl Iterator<Item = Window> {
     })
 }
 
+/// Returns where the interrupt files of so many harts take messages.
+pub(crate) fn imsic_window(harts: usize) -> Window {
+    Window::new(aia::IMSIC_START, aia::imsic_bytes(harts))
+}
+
 fn layout(config: &AxVMConfig) -> Vec<RamRegion> {
     vec![RamRegion {
         start: GuestPhysAddr::from_usize(RAM_START as usize),
@@ -131,7 +140,7 @@ impl<H: AxVMHal> ArchVm for RiscvVm<H> {
     fn check(config: &AxVMConfig) -> core::result::Result<(), ConfigFault> {
         check_harts(config.vcpus.len())?;
         check_memory(config.memory_bytes)?;
-        check_interrupt_controller(config.intc.as_deref())?;
+        interrupt_controller(config)?;
         check_devices(config)?;
         boot::check(&config.boot, &rules(&layout(config)))
     }
@@ -147,7 +156,9 @@ impl<H: AxVMHal> ArchVm for RiscvVm<H> {
     fn new(parts: &MachineParts<'_, H>, devices: &mut AxVmDevices) -> Result<Self> {
         let host = host::host()?;
         let time = GuestTime::starting_at(TIME.get(), host.timebase_hz);
-        let harts = Arc::new(Harts::new(parts.hal, parts.controls, parts.ram, time));
+        let intc = interrupt_controller(parts.config)?;
+        let harts = Harts::new(parts.hal, parts.controls, parts.ram, time, intc);
+        let harts = Arc::new(harts);
         add_devices(parts, &harts, devices)?;
         Ok(Self { harts, host })
     }
@@ -213,6 +224,7 @@ impl<H: AxVMHal> RiscvVm<H> {
             Some(dtb) => boot::fdt::given(dtb, &chosen)?,
             None => fdt::write(&Tree {
                 harts: self.harts.count() as u32,
+                intc: self.harts.intc,
                 ram,
                 isa: &self.host.guest,
                 timebase_hz: self.host.timebase_hz,
@@ -252,7 +264,26 @@ fn add_devices<H: AxVMHal>(
         .timed(GoldfishRtc::new(parts.hal.clock(), line(RTC_IRQ)));
     devices.add_mmio(RTC.region()?, rtc)?;
     add_empty_slots(devices, slots().map(|slot| slot.start))?;
-    devices.add_mmio(PLIC.region()?, shared(PlicPort(harts.clone())))?;
+    add_interrupt_controllers(harts, devices)?;
+    Ok(())
+}
+
+fn add_interrupt_controllers<H: AxVMHal>(
+    harts: &Arc<Harts<H>>,
+    devices: &mut AxVmDevices,
+) -> Result<()> {
+    let port = |registers| {
+        let harts = harts.clone();
+        shared(Port { harts, registers })
+    };
+    if harts.intc == Intc::Plic {
+        return Ok(devices.add_mmio(PLIC.region()?, shared(PlicPort(harts.clone())))?);
+    }
+    devices.add_mmio(APLIC.region()?, port(Registers::Aplic))?;
+    if harts.intc == Intc::Aia {
+        let files = imsic_window(harts.count());
+        devices.add_mmio(files.region()?, port(Registers::Files))?;
+    }
     Ok(())
 }
 
@@ -286,15 +317,16 @@ fn check_memory(bytes: u64) -> core::result::Result<(), ConfigFault> {
     }
 }
 
-fn check_interrupt_controller(name: Option<&str>) -> core::result::Result<(), ConfigFault> {
-    match name {
-        None | Some("plic") => Ok(()),
-        Some(other) => Err(fault(
+fn interrupt_controller(config: &AxVMConfig) -> core::result::Result<Intc, ConfigFault> {
+    let name = config.intc.as_deref();
+    Intc::named(name).ok_or_else(|| {
+        let name = name.unwrap_or_default();
+        fault(
             "vm.intc",
-            format!("there is no interrupt controller `{other}`"),
-            "use \"plic\"",
-        )),
-    }
+            format!("a riscv64 machine has no interrupt controller `{name}`"),
+            "use \"plic\", \"aplic\" or \"aia\"",
+        )
+    })
 }
 
 fn check_devices(config: &AxVMConfig) -> core::result::Result<(), ConfigFault> {

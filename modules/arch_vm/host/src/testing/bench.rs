@@ -81,11 +81,20 @@ pub fn config_of(name: &str, cpus: usize, memory_bytes: u64, kernel: ImageBytes)
 /// Builds a machine of any architecture, of two CPUs and with 16 MiB of RAM, on a
 /// host whose clock stands still.
 pub fn machine_of<A: ArchVm<Hal = StdHost>>(kernel: &'static [u8]) -> AxVMRef<A> {
+    machine_with(kernel, None)
+}
+
+/// Builds such a machine with an interrupt controller of this name.
+pub fn machine_with<A: ArchVm<Hal = StdHost>>(
+    kernel: &'static [u8],
+    intc: Option<&str>,
+) -> AxVMRef<A> {
     let host = StdHost::new(Setup {
         stopped_at_ns: Some(0),
         ..Setup::default()
     });
-    let config = config_of("test", 2, 16 << 20, ImageBytes::Static(kernel));
+    let mut config = config_of("test", 2, 16 << 20, ImageBytes::Static(kernel));
+    config.intc = intc.map(Into::into);
     let vm = AxVM::new(1, &host, config, Arc::<Output>::default());
     vm.init().expect("the machine is sound");
     vm

@@ -83,10 +83,25 @@ register_bitfields![u64,
     ],
 
     pub(crate) STATE_ENABLE [
+        /// The interrupt file's own registers may be used.
+        IMSIC OFFSET(58) NUMBITS(1) [],
+        /// The rest of AIA's CSRs may be used.
+        AIA OFFSET(59) NUMBITS(1) [],
+        /// siselect and sireg may be used.
+        CSRIND OFFSET(60) NUMBITS(1) [],
         /// senvcfg may be used.
         ENVCFG OFFSET(62) NUMBITS(1) [],
         /// sstateen0 may be used.
         SE0 OFFSET(63) NUMBITS(1) []
+    ],
+
+    /// An interrupt of the hypervisor's making.
+    pub(crate) HVICTL [
+        IPRIO OFFSET(0) NUMBITS(8) [],
+        IPRIOM OFFSET(8) NUMBITS(1) [],
+        DPR OFFSET(9) NUMBITS(1) [],
+        IID OFFSET(16) NUMBITS(12) [ SupervisorExternal = 9 ],
+        VTI OFFSET(30) NUMBITS(1) []
     ],
 
     /// A register without fields.
@@ -101,10 +116,14 @@ pub(crate) const HIDELEG: Csr<0x603, VS_INTERRUPTS::Register> = Csr::new();
 pub(crate) const HTIMEDELTA: Csr<0x605, PLAIN::Register> = Csr::new();
 pub(crate) const HCOUNTEREN: Csr<0x606, COUNTERS::Register> = Csr::new();
 pub(crate) const HGEIE: Csr<0x607, PLAIN::Register> = Csr::new();
+pub(crate) const HVIEN: Csr<0x608, PLAIN::Register> = Csr::new();
+pub(crate) const HVICTL: Csr<0x609, HVICTL::Register> = Csr::new();
 pub(crate) const HENVCFG: Csr<0x60a, HENVCFG::Register> = Csr::new();
 pub(crate) const HSTATEEN0: Csr<0x60c, STATE_ENABLE::Register> = Csr::new();
 pub(crate) const HTVAL: Csr<0x643, PLAIN::Register> = Csr::new();
 pub(crate) const HVIP: Csr<0x645, VS_INTERRUPTS::Register> = Csr::new();
+pub(crate) const HVIPRIO1: Csr<0x646, PLAIN::Register> = Csr::new();
+pub(crate) const HVIPRIO2: Csr<0x647, PLAIN::Register> = Csr::new();
 pub(crate) const HTINST: Csr<0x64a, PLAIN::Register> = Csr::new();
 pub(crate) const HGATP: Csr<0x680, HGATP::Register> = Csr::new();
 
@@ -117,4 +136,5 @@ pub(crate) const VSCAUSE: Csr<0x242, super::CAUSE::Register> = Csr::new();
 pub(crate) const VSTVAL: Csr<0x243, PLAIN::Register> = Csr::new();
 pub(crate) const VSIP: Csr<0x244, super::S_INTERRUPTS::Register> = Csr::new();
 pub(crate) const VSTIMECMP: Csr<0x24d, PLAIN::Register> = Csr::new();
+pub(crate) const VSISELECT: Csr<0x250, PLAIN::Register> = Csr::new();
 pub(crate) const VSATP: Csr<0x280, PLAIN::Register> = Csr::new();

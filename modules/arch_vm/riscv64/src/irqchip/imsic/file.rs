@@ -32,9 +32,11 @@ pub struct Identities(u16);
 impl Identities {
     /// What QEMU's `virt` has.
     pub const VIRT: Self = Self(255);
+    /// The largest.
     const MAX: u16 = 2047;
 
     /// Makes a number of identities that a file can have.
+    #[cfg(test)]
     pub fn new(count: u16) -> Option<Self> {
         (count <= Self::MAX && count % 64 == 63).then_some(Self(count))
     }

@@ -14,6 +14,10 @@
 
 pub mod csrs;
 mod file;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "for hosts with guest interrupt files")
+)]
 pub mod guest_files;
 
 use alloc::vec::Vec;
@@ -53,15 +57,16 @@ impl Imsic {
         must_look.then_some(hart)
     }
 
-    /// Takes a write of an aligned 32-bit word to the files' pages.
-    pub fn write(&self, offset: u64, value: u32) -> Option<usize> {
+    /// Returns the message that a write of an aligned 32-bit word to the files'
+    /// pages is.
+    pub fn message(offset: u64, value: u32) -> Option<Msi> {
         let hart = u32::try_from(offset / PAGE_BYTES).ok()?;
         let identity = match offset % PAGE_BYTES {
             SET_PENDING_LITTLE => value,
             SET_PENDING_BIG => value.swap_bytes(),
             _ => return None,
         };
-        self.send(Msi { hart, identity })
+        Some(Msi { hart, identity })
     }
 
     /// Reads an aligned 32-bit word of the files' pages, which is always zero.
@@ -73,6 +78,12 @@ impl Imsic {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Imsic {
+        fn write(&self, offset: u64, value: u32) -> Option<usize> {
+            self.send(Self::message(offset, value)?)
+        }
+    }
 
     fn imsic() -> Imsic {
         let imsic = Imsic::new(2, Identities::VIRT);
