@@ -124,6 +124,15 @@ guarded!(
     "csrr    a0, 0x250"
 );
 
+guarded!(
+    /// Reads vlenb, which traps where there are no vectors or they are off.
+    ///
+    /// # Safety
+    /// Interrupts are closed.
+    read_vlenb,
+    "csrr    a0, 0xc22"
+);
+
 fn result(guarded: Guarded) -> Option<u64> {
     (guarded.trapped == 0).then_some(guarded.value)
 }
@@ -167,6 +176,17 @@ pub(crate) fn has_aia() -> bool {
     let were_open = close_interrupts();
     // SAFETY: interrupts are closed.
     let found = result(unsafe { read_vsiselect(0) }).is_some();
+    restore_interrupts(were_open);
+    found
+}
+
+/// Returns the bytes of a vector register, if vectors are there and on.
+///
+/// QEMU 7.2 lets sstatus.VS be set where there are none.
+pub(crate) fn vector_bytes() -> Option<u64> {
+    let were_open = close_interrupts();
+    // SAFETY: interrupts are closed.
+    let found = result(unsafe { read_vlenb(0) });
     restore_interrupts(were_open);
     found
 }

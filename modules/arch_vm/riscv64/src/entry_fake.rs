@@ -29,6 +29,10 @@ pub(crate) fn has_aia() -> bool {
     false
 }
 
+pub(crate) fn vector_bytes() -> Option<u64> {
+    None
+}
+
 pub(crate) fn close_interrupts() -> u64 {
     0
 }

@@ -27,6 +27,8 @@ pub(crate) struct Probed {
     pub(crate) environment: u64,
     /// The CSRs of AIA can be used.
     pub(crate) has_aia: bool,
+    /// The bytes of a vector register, if there are some.
+    pub(crate) vector_bytes: Option<usize>,
 }
 
 /// What guests get.
@@ -42,6 +44,8 @@ pub(crate) struct Host {
     pub(crate) has_state_enable: bool,
     /// siselect and stopi of guests are the hardware's.
     pub(crate) has_aia: bool,
+    /// The bytes of a vector register of guests; 0 if they have none.
+    pub(crate) vector_bytes: usize,
 }
 
 /// A guest's ISA.
@@ -147,12 +151,14 @@ impl Described {
         let environment = ENABLED
             .iter()
             .fold(0, |bits, row| bits | self.bits_for(row, probed));
+        let vector_bytes = probed.vector_bytes.filter(|_| self.has("v")).unwrap_or(0);
         let is_given = |extension: &&String| {
             let row = ENABLED
                 .iter()
                 .find(|row| row.extension == extension.as_str());
             match row {
                 Some(row) => environment & row.bits.value != 0,
+                None if VECTOR.contains(&extension.as_str()) => vector_bytes > 0,
                 None => PLAIN.contains(&extension.as_str()),
             }
         };
@@ -168,6 +174,7 @@ impl Described {
             environment,
             has_state_enable: self.has("smstateen") || self.has("ssstateen"),
             has_aia: self.has("ssaia") && probed.has_aia,
+            vector_bytes,
             guest: GuestIsa {
                 cbom_block_bytes: self.cbom_block_bytes.filter(|_| gives("zicbom")),
                 cboz_block_bytes: self.cboz_block_bytes.filter(|_| gives("zicboz")),
@@ -222,8 +229,15 @@ const ENABLED: [Enabled; 5] = [
     },
 ];
 
-/// Extensions that need nothing of the hypervisor. The vector extension is not
-/// here, as its state is not switched, nor are those that add supervisor CSRs.
+/// Extensions that have no state but the vector registers, which are switched
+/// where the whole vector extension is there.
+const VECTOR: [&str; 20] = [
+    "v", "zve32f", "zve32x", "zve64d", "zve64f", "zve64x", "zvfh", "zvfhmin", "zvbb", "zvbc",
+    "zvkb", "zvkg", "zvkned", "zvknha", "zvknhb", "zvksed", "zvksh", "zvkt", "zvl128b", "zvl256b",
+];
+
+/// Extensions that need nothing of the hypervisor; those that add supervisor
+/// CSRs are not here.
 const PLAIN: [&str; 41] = [
     "i",
     "m",
@@ -330,6 +344,14 @@ mod tests {
             vmids: 128,
             environment,
             has_aia: true,
+            vector_bytes: Some(16),
+        }
+    }
+
+    fn without_vectors(probed: Probed) -> Probed {
+        Probed {
+            vector_bytes: None,
+            ..probed
         }
     }
 
@@ -377,7 +399,7 @@ mod tests {
     #[test]
     fn a_guest_gets_what_the_hart_has_and_the_hypervisor_can_give() {
         let host = described(QEMU).with(&probed(u64::MAX));
-        let isa = "rv64imafdc_zicbom_zicsr_zifencei_zihintpause_zba_sstc_svpbmt";
+        let isa = "rv64imafdcv_zicbom_zicsr_zifencei_zihintpause_zba_sstc_svpbmt";
         assert_eq!(host.guest.string(), isa);
         assert_eq!(host.timer, TimerRegister::Present);
         assert_eq!(host.guest.cbom_block_bytes, Some(64));
@@ -385,8 +407,49 @@ mod tests {
     }
 
     #[test]
+    fn vectors_need_the_whole_extension_and_registers_that_can_be_switched() {
+        let isa = "rv64gv_zve64d_zvl128b_zvkt";
+        let host = described(isa).with(&probed(0));
+        assert_eq!(
+            host.guest.string(),
+            "rv64imafdv_zicsr_zifencei_zve64d_zvl128b_zvkt"
+        );
+        assert_eq!(host.vector_bytes, 16);
+        let hosts = [
+            described(isa).with(&without_vectors(probed(0))),
+            described("rv64g_zve64d").with(&probed(0)),
+        ];
+        for host in hosts {
+            assert_eq!(host.guest.string(), "rv64imafd_zicsr_zifencei");
+            assert_eq!(host.vector_bytes, 0);
+        }
+    }
+
+    #[test]
+    fn each_bit_of_the_environment_stands_for_what_the_guest_is_told() {
+        for (extension, bits) in [
+            ("sstc", 1 << 63),
+            ("svpbmt", 1 << 62),
+            ("svadu", 1 << 61),
+            ("zicbom", 0b101 << 4),
+        ] {
+            let isa = std::format!("rv64gh_{extension}");
+            let told = |environment| {
+                let host = described(&isa).with(&probed(environment));
+                let is_told = host.guest.extensions.iter().any(|own| own == extension);
+                (is_told, host.environment)
+            };
+            assert_eq!(told(u64::MAX), (true, bits), "{extension}");
+            assert_eq!(told(!bits), (false, 0), "{extension}");
+        }
+        // No block size, no cbo.zero.
+        let host = described("rv64gh_zicboz").with(&probed(u64::MAX));
+        assert_eq!((host.environment, host.guest.cboz_block_bytes), (0, None));
+    }
+
+    #[test]
     fn what_cannot_be_enabled_is_not_promised() {
-        let host = described(QEMU).with(&probed(0));
+        let host = described(QEMU).with(&without_vectors(probed(0)));
         assert_eq!(
             host.guest.string(),
             "rv64imafdc_zicsr_zifencei_zihintpause_zba"

@@ -55,6 +55,7 @@ mod testing;
 mod timer;
 mod trap;
 mod vcpu;
+mod vector;
 mod vm;
 
 pub use percpu::RiscvPerCpu;

@@ -20,6 +20,7 @@ use crate::{
     },
     stage2::Mode,
     vcpu::VMIDS,
+    vector,
 };
 
 /// A physical hart that can run guests.
@@ -116,6 +117,7 @@ fn probe() -> Option<Probed> {
         vmids: vmids(stage2),
         environment: found,
         has_aia: entry::has_aia(),
+        vector_bytes: vector::register_bytes(),
     })
 }
 

@@ -39,6 +39,7 @@ fn machine_with(intc: &str) -> AxVMRef<RiscvVm<StdHost>> {
         vmids: 128,
         environment: u64::MAX,
         has_aia: false,
+        vector_bytes: None,
     })
     .unwrap();
     testing::machine_with(&[0x73, 0, 0x50, 0x10], Some(intc))

@@ -32,6 +32,7 @@ use crate::{
     stage2::Mode,
     timer::SoftTimer,
     trap::{self, Cause, Fault, TrapRegisters},
+    vector::VectorRegisters,
 };
 
 /// The VMIDs of this machine.
@@ -71,6 +72,7 @@ pub struct RiscvVCpu<H: AxVMHal> {
     pub(crate) frame: Frame,
     pub(crate) bank: Bank,
     float: FloatRegisters,
+    vector: VectorRegisters,
     pub(crate) harts: Arc<Harts<H>>,
     /// What others see of this hart.
     pub(crate) hart: Arc<Hart<H>>,
@@ -117,6 +119,10 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         self.frame = Frame::new();
         self.bank = Bank::new();
         self.float = FloatRegisters::new();
+        self.vector.reset();
+        if self.vector.is_present() {
+            self.bank.status.modify(SSTATUS::VS::Initial);
+        }
         self.soft_timer = SoftTimer::new();
         self.shows_external = false;
         self.aia = Interface::default();
@@ -138,6 +144,7 @@ impl<H: AxVMHal> RiscvVCpu<H> {
             unsafe { entry::load_float(&raw const self.float) }
         });
         self.frame.sstatus.modify(SSTATUS::FS::Clean);
+        self.load_vectors();
         self.aia_enters();
         self.firmware_enters();
     }
@@ -152,6 +159,21 @@ impl<H: AxVMHal> RiscvVCpu<H> {
                 unsafe { entry::save_float(&raw mut self.float) }
             });
             self.frame.sstatus.modify(SSTATUS::FS::Clean);
+        }
+        self.save_vectors();
+    }
+
+    fn load_vectors(&mut self) {
+        if self.vector.is_present() {
+            self.vector.load();
+            self.frame.sstatus.modify(SSTATUS::VS::Clean);
+        }
+    }
+
+    fn save_vectors(&mut self) {
+        if self.frame.sstatus.matches_all(SSTATUS::VS::Dirty) {
+            self.vector.save();
+            self.frame.sstatus.modify(SSTATUS::VS::Clean);
         }
     }
 
@@ -234,6 +256,7 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
             frame: Frame::new(),
             bank: Bank::new(),
             float: FloatRegisters::new(),
+            vector: VectorRegisters::new(config.host.vector_bytes),
             harts: config.harts,
             devices: config.devices,
             control: hart.control.clone(),
