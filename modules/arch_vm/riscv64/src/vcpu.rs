@@ -442,9 +442,9 @@ mod tests {
     #[test]
     fn interrupts_are_shown_as_they_come_and_go() {
         with_bound_vcpu(0, |vcpu| {
-            vcpu.harts.with_wired(None, |plic, send| {
-                plic.write(4 * 10, 1, &mut *send);
-                plic.write(0x2080, 1 << 10, send);
+            vcpu.harts.with_plic(None, |plic| {
+                plic.write(4 * 10, 1);
+                plic.write(0x2080, 1 << 10);
             });
             vcpu.harts.set_level(10, true);
             vcpu.harts.send_ipi(HartSet::only(0));

@@ -15,7 +15,9 @@ mod memory;
 mod thread;
 
 pub use alarm::StdAlarm;
-pub use bench::{Bench, Output, config, config_of, machine_of, watchdog, with_bound_vcpu};
+pub use bench::{
+    Bench, Output, config, config_of, machine_of, machine_with, watchdog, with_bound_vcpu,
+};
 pub use books::{Books, Resource};
 pub use event::StdEvent;
 pub use host::{Setup, StdHost};

@@ -53,9 +53,6 @@ pub struct Call {
 pub struct HartSet(u64);
 
 impl HartSet {
-    /// No hart.
-    pub const NONE: Self = Self(0);
-
     /// Returns all of so many harts.
     pub fn all(count: usize) -> Self {
         Self(u64::MAX.wrapping_shr(64_u32.wrapping_sub(count as u32)))
@@ -76,11 +73,6 @@ impl HartSet {
             true => Ok(Self(mask.wrapping_shl(base as u32))),
             false => Err(Ret::invalid_param()),
         }
-    }
-
-    /// Returns the set and one hart more.
-    pub fn with(self, hart: usize) -> Self {
-        Self(self.0 | Self::only(hart).0)
     }
 
     /// Returns the set less one hart.
