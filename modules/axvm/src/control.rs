@@ -107,10 +107,22 @@ impl<H: AxVCpuHal> VCpuControl<H> {
     }
 
     /// Asks for something and makes the vCPU look soon.
+    #[inline]
     pub fn request(&self, request: Request) {
         self.requests.fetch_or(request as u32, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        match self.in_guest_on.load(Ordering::Relaxed) {
+        let place = self.in_guest_on.load(Ordering::Relaxed);
+        let waits = self.waits.load(Ordering::Relaxed) || self.yields.load(Ordering::Relaxed);
+        if place != OUTSIDE || waits {
+            self.rouse(place);
+        }
+    }
+
+    /// Makes the vCPU look that is in its guest, waits, or stands back for others.
+    // Apart, as requests of a vCPU to itself need none of it.
+    #[inline(never)]
+    fn rouse(&self, place: usize) {
+        match place {
             OUTSIDE if self.waits.load(Ordering::Relaxed) => self.event.wake(),
             OUTSIDE if self.yields.load(Ordering::Relaxed) => {
                 self.hal.hurry_vcpu(self.vm, self.id);
