@@ -48,13 +48,14 @@ fn this_timer() -> Option<&'static CpuTimer> {
 
 /// Takes both interrupts over from ArceOS's runtime; once is enough for all CPUs.
 pub fn init() {
-    // A timer interrupt that found no handler would be this CPU's last: whoever
-    // handles one asks for the next.
     let _guard = NoPreemptIrqSave::new();
     irq::unregister(time::irq_num());
     irq::register(time::irq_num(), on_interrupt);
     irq::unregister(irq::IPI_IRQ);
     irq::register(irq::IPI_IRQ, || {});
+    // Whoever handles a timer interrupt asks for the next: one that came while
+    // there was no handler would have been this CPU's last.
+    time::set_oneshot_timer(0);
     seat::init();
 }
 
