@@ -22,7 +22,7 @@ pub fn run(path: &Path) -> Vec<Problem> {
 
 fn contents(bundle: &Bundle<'_>) -> String {
     let mut text = format!("bundle version {VERSION}, {} bytes\n", bundle.size());
-    push_row(&mut text, ["SIZE", "OFFSET", "XXH64"], "NAME");
+    push_row(&mut text, ["SIZE", "OFFSET", "CHECKSUM"], "NAME");
     for vm in bundle.vms() {
         push_file(&mut text, vm.file(), "");
         bundle

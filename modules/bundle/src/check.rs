@@ -9,6 +9,7 @@
 
 use core::cmp::Ordering;
 
+use crate::checksum;
 use crate::error::BundleError;
 use crate::layout::{
     BODY_ALIGN, BodyRecord, CHECKED_FROM, FileRecord, Header, MAGIC, NO_BODY, NameRecord, VERSION,
@@ -18,7 +19,6 @@ use crate::limits::{
     MAX_BODIES, MAX_FILES, MAX_FILES_PER_VM, MAX_NAME_SIZE, MAX_NAMES_SIZE, MAX_VMS,
 };
 use crate::read::Bundle;
-use crate::xxh64;
 
 /// Checks what the header says of itself.
 pub(crate) fn header(header: &Header) -> Result<(), BundleError> {
@@ -77,7 +77,7 @@ pub(crate) fn index<'a>(header: &Header, bytes: &'a [u8]) -> Result<&'a [u8], Bu
     }
     let size = usize::try_from(header.index_size.get()).unwrap_or(usize::MAX);
     let index = bytes.get(..size).ok_or(index_size(header))?;
-    let found = xxh64::digest(index.get(CHECKED_FROM..).unwrap_or(&[]));
+    let found = checksum::digest(index.get(CHECKED_FROM..).unwrap_or(&[]));
     let stated = header.index_checksum.get();
     if found != stated {
         return Err(BundleError::IndexChecksum { stated, found });

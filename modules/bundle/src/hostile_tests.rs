@@ -14,7 +14,7 @@ use crate::layout::{BodyRecord, CHECKED_FROM, FileRecord, Header, VmRecord};
 use crate::limits::{MAX_BODIES, MAX_FILES};
 use crate::{
     Bundle, BundleError, FileError, FileInput, FileSource, MAX_FILES_PER_VM, MAX_NAME_SIZE,
-    MAX_NAMES_SIZE, MAX_TEXT_SIZE, MAX_VMS, VmInput, Writer, xxh64,
+    MAX_NAMES_SIZE, MAX_TEXT_SIZE, MAX_VMS, VERSION, VmInput, Writer, checksum,
 };
 
 const HEADER: usize = size_of::<Header>();
@@ -72,7 +72,7 @@ fn mend(bytes: &mut [u8]) {
     let size = offset_of!(Header, index_size);
     let end = u32::from_le_bytes(bytes[size..size + 4].try_into().unwrap()) as usize;
     if let Some(index) = bytes.get(CHECKED_FROM..end) {
-        let checksum = xxh64::digest(index);
+        let checksum = checksum::digest(index);
         put_u64(bytes, offset_of!(Header, index_checksum), checksum);
     }
 }
@@ -147,9 +147,9 @@ fn another_magic_is_refused() {
 fn an_unknown_version_is_refused_before_anything_else_is_believed() {
     let error = error_after(|bytes| {
         bytes[12..HEADER].fill(0xFF);
-        put_u32(bytes, offset_of!(Header, version), 2);
+        put_u32(bytes, offset_of!(Header, version), VERSION + 1);
     });
-    assert_eq!(error, BundleError::UnknownVersion { found: 2 });
+    assert_eq!(error, BundleError::UnknownVersion { found: VERSION + 1 });
 }
 
 #[test]
@@ -382,12 +382,12 @@ fn a_changed_body_is_refused_by_its_own_file_only() {
     let bundle = Bundle::parse(&bytes).unwrap();
     let vm = bundle.vms().next().unwrap();
     let error = bundle.file(&vm, "Image").unwrap().verify().unwrap_err();
-    let stated = xxh64::digest(b"kernel");
+    let stated = checksum::digest(b"kernel");
     assert_eq!(
         error,
         FileError::Checksum {
             stated,
-            found: xxh64::digest(b"jernel")
+            found: checksum::digest(b"jernel")
         }
     );
     assert_eq!(bundle.file(&vm, "disk").unwrap().verify(), Ok(()));

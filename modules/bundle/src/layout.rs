@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// The first eight bytes of every bundle.
 pub const MAGIC: [u8; 8] = *b"AXBUNDLE";
 /// The format version that this crate writes, and the only one it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Every body starts at a multiple of this many bytes from the bundle's start.
 pub const BODY_ALIGN: u64 = 4096;
 /// The body number of a file that was missing when the bundle was made.
@@ -68,7 +68,7 @@ pub(crate) struct FileRecord {
     pub reason: NameRecord,
 }
 
-/// Where a body lies, from the start of the bundle, and its XXH64 (seed 0).
+/// Where a body lies, from the start of the bundle, and its checksum.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct BodyRecord {

@@ -23,13 +23,13 @@
 )]
 
 mod check;
+mod checksum;
 mod error;
 mod layout;
 mod limits;
 mod read;
 #[cfg(any(test, feature = "write"))]
 mod write;
-mod xxh64;
 
 pub use error::{BundleError, FileError};
 pub use layout::{BODY_ALIGN, MAGIC, VERSION};

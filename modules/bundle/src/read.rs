@@ -14,10 +14,10 @@ use core::slice;
 use zerocopy::FromBytes;
 
 use crate::check;
+use crate::checksum;
 use crate::error::{BundleError, FileError};
 use crate::layout::{BodyRecord, FileRecord, Header, NO_BODY, NameRecord, VmRecord};
 use crate::limits::MAX_TEXT_SIZE;
-use crate::xxh64;
 
 /// A bundle whose index has been checked.
 #[derive(Clone, Copy)]
@@ -244,7 +244,7 @@ impl<'a> Body<'a> {
     }
 
     fn checked(self) -> Result<&'a [u8], FileError<'a>> {
-        let found = xxh64::digest(self.bytes);
+        let found = checksum::digest(self.bytes);
         if found != self.checksum {
             return Err(FileError::Checksum {
                 stated: self.checksum,

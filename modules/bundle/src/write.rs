@@ -15,12 +15,12 @@ use std::io;
 use thiserror::Error;
 use zerocopy::IntoBytes;
 
+use crate::checksum;
 use crate::layout::{
     BODY_ALIGN, BodyRecord, CHECKED_FROM, FileRecord, Header, MAGIC, NO_BODY, NameRecord, VERSION,
     VmRecord,
 };
 use crate::limits::{MAX_FILES_PER_VM, MAX_NAME_SIZE, MAX_NAMES_SIZE, MAX_TEXT_SIZE, MAX_VMS};
-use crate::xxh64;
 
 /// What the host found at a path.
 #[derive(Clone, Copy, Debug)]
@@ -227,7 +227,7 @@ impl<'a> Writer<'a> {
         };
         let rest = [tables.as_slice(), bodies.as_bytes(), self.names.as_bytes()].concat();
         let index = [header.as_bytes(), &rest].concat();
-        header.index_checksum = xxh64::digest(index.split_at(CHECKED_FROM).1).into();
+        header.index_checksum = checksum::digest(index.split_at(CHECKED_FROM).1).into();
         [header.as_bytes(), &rest].concat()
     }
 }
@@ -264,7 +264,7 @@ struct Bodies<'a> {
 
 impl<'a> Bodies<'a> {
     fn add(&mut self, bytes: &'a [u8]) -> u32 {
-        let checksum = xxh64::digest(bytes);
+        let checksum = checksum::digest(bytes);
         let key = (bytes.len(), checksum);
         if let Some(number) = self
             .known
