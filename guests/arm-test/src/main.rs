@@ -26,6 +26,8 @@ mod fetches;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod firmware;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
+mod messages;
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod registers;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod switches;
@@ -58,6 +60,7 @@ fn sequence(machine: &'static Machine) -> Result<(), Failure> {
     accesses::run()?;
     fetches::run()?;
     registers::run()?;
+    messages::run()?;
     firmware::run(machine)?;
     switches::run(machine)
 }

@@ -24,6 +24,7 @@ use crate::{
 
 const PHANDLE_CLOCK: u32 = 1;
 const PHANDLE_GIC: u32 = 2;
+const PHANDLE_ITS: u32 = 3;
 
 /// Kinds of interrupt in a specifier.
 const SPI: u32 = 0;
@@ -142,5 +143,84 @@ fn interrupt_controller(fdt: &mut Fdt, gic: Version) -> Written {
     fdt.u32("#size-cells", 2)?;
     fdt.flag("ranges")?;
     let regions = irqchip::regions(gic);
-    fdt.reg(&regions.map(|(start, size)| GuestRange::new(start, size)))
+    fdt.reg(&regions.map(|(start, size)| GuestRange::new(start, size)))?;
+    match gic {
+        Version::V2 => Ok(()),
+        Version::V3 => translation_service(fdt),
+    }
+}
+
+fn translation_service(fdt: &mut Fdt) -> Written {
+    let (start, size) = irqchip::ITS;
+    fdt.node(&format!("its@{start:x}"), |fdt| {
+        fdt.phandle(PHANDLE_ITS)?;
+        fdt.reg(&[GuestRange::new(start, size)])?;
+        fdt.u32("#msi-cells", 1)?;
+        fdt.flag("msi-controller")?;
+        fdt.string("compatible", "arm,gic-v3-its")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::{String, ToString};
+
+    use dtoolkit::fdt::Fdt as Reader;
+
+    use super::*;
+
+    fn source(gic: Version, vcpus: usize) -> String {
+        let tree = Tree {
+            vcpus,
+            gic,
+            ram: &[],
+            chosen: Chosen::default(),
+        };
+        let blob = write(&tree).unwrap();
+        Reader::new(&blob).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_gicv3_has_redistributors_and_a_translation_service() {
+        let source = source(Version::V3, 18);
+        for line in [
+            "compatible = \"arm,gic-v3\"",
+            "reg = <0x00 0x8000000 0x00 0x10000 0x00 0x80a0000 0x00 0xf60000>",
+            "its@8080000 {",
+            "reg = <0x00 0x8080000 0x00 0x20000>",
+            "compatible = \"arm,gic-v3-its\"",
+            "interrupts = <0x01 0x0d 0x04 0x01 0x0e 0x04 0x01 0x0b 0x04 0x01 0x0a 0x04>",
+            "cpu@101 {",
+        ] {
+            assert!(source.contains(line), "{line} is not in {source}");
+        }
+    }
+
+    #[test]
+    fn a_gicv2_says_which_cpus_private_interrupts_go_to() {
+        let source = source(Version::V2, 4);
+        for line in [
+            "compatible = \"arm,cortex-a15-gic\"",
+            "reg = <0x00 0x8000000 0x00 0x10000 0x00 0x8010000 0x00 0x10000>",
+            "interrupts = <0x01 0x0d 0xf04 0x01 0x0e 0xf04 0x01 0x0b 0xf04 0x01 0x0a 0xf04>",
+        ] {
+            assert!(source.contains(line), "{line} is not in {source}");
+        }
+        assert!(!source.contains("its@"));
+    }
+
+    #[test]
+    fn the_slots_for_virtio_are_where_qemu_has_them() {
+        let source = source(Version::V3, 1);
+        assert_eq!(source.matches("virtio_mmio@").count(), 32);
+        for line in [
+            "virtio_mmio@a000000 {",
+            "reg = <0x00 0xa000000 0x00 0x200>",
+            "interrupts = <0x00 0x10 0x01>",
+            "virtio_mmio@a003e00 {",
+            "interrupts = <0x00 0x2f 0x01>",
+        ] {
+            assert!(source.contains(line), "{line} is not in {source}");
+        }
+    }
 }

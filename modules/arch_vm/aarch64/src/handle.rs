@@ -314,10 +314,8 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
 
     fn read_gic(&mut self, at: (Frame, u64), register: RegisterAccess) {
         self.give_up_lists();
-        let (id, width) = (self.id, register.width);
-        let mut value = 0;
-        let gic = &self.machine.gic;
-        self.interrupts.is_stale |= gic.change_as(id, |state| value = state.read(id, at, width));
+        let (value, is_stale) = self.machine.gic.read(self.id, at, register.width);
+        self.interrupts.is_stale |= is_stale;
         self.set_gpr(register.reg, register.extend(value));
         self.control.stats().count(ExitKind::Mmio);
     }
@@ -325,9 +323,8 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
     fn write_gic(&mut self, at: (Frame, u64), register: RegisterAccess) {
         self.give_up_lists();
         let value = self.get_gpr(register.reg) & width_mask(register.width);
-        let (id, data) = (self.id, (register.width, value));
-        let gic = &self.machine.gic;
-        self.interrupts.is_stale |= gic.change_as(id, |state| state.write(id, at, data));
+        let data = (register.width, value);
+        self.interrupts.is_stale |= self.machine.gic.write(self.id, at, data);
         self.control.stats().count(ExitKind::Mmio);
     }
 

@@ -114,7 +114,12 @@ impl<H: AxVMHal> ArchVm for Aarch64Vm<H> {
 
     fn new(parts: &MachineParts<'_, H>, devices: &mut AxVmDevices) -> Result<Self> {
         let version = gic_version(parts.config.intc.as_deref())?;
-        let gic = Arc::new(Gic::new(parts.hal, version, parts.controls));
+        let gic = Arc::new(Gic::new(
+            parts.hal,
+            version,
+            parts.ram.clone(),
+            parts.controls,
+        ));
         add_devices(parts, &gic, devices)?;
         let stolen_time = parts.records.ok_or(Error::Unsupported("no record page"))?;
         let ids = IdRegisters::read().for_guest(version);

@@ -12,6 +12,7 @@ use axvm::AccessWidth;
 
 use super::{
     bank::{BANK, Bank, mask},
+    lpi,
     state::{NOBODY, SGIS, SPI_BANKS, State, Version},
 };
 
@@ -28,8 +29,9 @@ const ENABLE_GROUP_0: u32 = 1 << 0;
 const ENABLE_GROUP_1: u32 = 1 << 1;
 const AFFINITY_ROUTING: u32 = 1 << 4;
 const ONE_SECURITY_STATE: u32 = 1 << 6;
-/// Sixteen bits of interrupt numbers, less one.
-const ID_BITS: u32 = 15 << 19;
+/// The bits of interrupt numbers, less one.
+const ID_BITS: u32 = (lpi::ID_BITS - 1) << 19;
+const HAS_LPIS: u32 = 1 << 17;
 /// Arm, as the product that QEMU names.
 const IMPLEMENTER_ARM: u32 = 0x43b;
 const ARCHITECTURE_V2: u32 = 0x2b;
@@ -300,7 +302,7 @@ impl State {
         let lines = SPI_BANKS as u32;
         match self.version {
             Version::V2 => lines | (self.privates.len() as u32).wrapping_sub(1) << 5,
-            Version::V3 => lines | ID_BITS,
+            Version::V3 => lines | ID_BITS | HAS_LPIS,
         }
     }
 

@@ -41,6 +41,7 @@ pub(crate) fn fill(state: &mut State, cpu: usize, lists: &mut [u64]) -> Filled {
     chosen.add_all(state.candidates(cpu));
     for (list, candidate) in lists.iter_mut().zip(chosen.iter()) {
         *list = give(state, cpu, candidate.intid);
+        state.note_lpi(cpu, candidate.intid);
     }
     chosen.filled
 }
@@ -212,6 +213,7 @@ fn take(state: &mut State, cpu: usize, list: ListRegister) {
         state.end_linked(cpu, intid);
     }
     state.forget_senders(cpu, intid, is_pending);
+    state.note_lpi(cpu, intid);
 }
 
 impl State {
@@ -233,6 +235,7 @@ impl State {
             if let Some((bank, bit)) = self.bank_mut(cpu, urgent.intid) {
                 bank.active &= !mask(bit);
             }
+            self.note_lpi(cpu, urgent.intid);
         }
     }
 }

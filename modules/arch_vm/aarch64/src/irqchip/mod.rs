@@ -9,7 +9,9 @@
 mod bank;
 mod cpu_interface;
 mod distributor;
+mod its;
 mod lists;
+mod lpi;
 mod redistributor;
 mod state;
 #[cfg(test)]
@@ -17,12 +19,13 @@ mod tests;
 
 use alloc::{sync::Arc, vec::Vec};
 
-use axdevice::IrqSink;
+use axdevice::{GuestMemory, IrqSink};
 use axvm::{AccessWidth, AxVCpuHal, GuestPhysAddr, Request, VCpuControl, VCpuId};
 use spin::Mutex;
 use tock_registers::LocalRegisterCopy;
 
 pub(crate) use distributor::Write;
+use its::{Its, Surroundings};
 pub(crate) use lists::{Again, Filled, again, fill, fill_one, fold, is_of};
 pub use state::Version;
 pub(crate) use state::{State, VCPUS_MAX};
@@ -59,6 +62,7 @@ pub(crate) enum Frame {
     Distributor,
     Redistributor(usize),
     CpuInterface,
+    Its,
 }
 
 /// One machine's interrupt controller.
@@ -66,18 +70,29 @@ pub(crate) struct Gic<H: AxVCpuHal> {
     hal: H,
     version: Version,
     state: Mutex<State>,
+    memory: Arc<dyn GuestMemory>,
     controls: Vec<Arc<VCpuControl<H>>>,
 }
 
 impl<H: AxVCpuHal> Gic<H> {
     /// Makes a controller after reset for these vCPUs.
-    pub(crate) fn new(hal: &H, version: Version, controls: &[Arc<VCpuControl<H>>]) -> Self {
+    pub(crate) fn new(
+        hal: &H,
+        version: Version,
+        memory: Arc<dyn GuestMemory>,
+        controls: &[Arc<VCpuControl<H>>],
+    ) -> Self {
         Self {
             hal: hal.clone(),
             version,
             state: Mutex::new(State::new(version, controls.len())),
+            memory,
             controls: controls.to_vec(),
         }
+    }
+
+    pub(crate) fn memory(&self) -> &dyn GuestMemory {
+        &*self.memory
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -111,6 +126,9 @@ impl<H: AxVCpuHal> Gic<H> {
     fn with_state(&self, change: impl FnOnce(&mut State)) -> u64 {
         let mut state = self.state.lock();
         change(&mut state);
+        if state.has_stale_lpis {
+            state.switch_lpis(self.memory());
+        }
         core::mem::take(&mut state.attention)
     }
 
@@ -120,6 +138,38 @@ impl<H: AxVCpuHal> Gic<H> {
                 control.request(Request::Event);
             }
         }
+    }
+
+    /// Reads registers as vCPU `own`, and tells whether that has to look at its
+    /// interrupts.
+    pub(crate) fn read(&self, own: VCpuId, at: (Frame, u64), width: AccessWidth) -> (u64, bool) {
+        let mut value = 0;
+        let is_stale = self.change_as(own, |state| {
+            value = match at {
+                (Frame::Its, offset) => {
+                    let read = |its: &mut Its, around: &mut Surroundings<'_>| {
+                        its.read(around, offset, width)
+                    };
+                    state.with_its(self.memory(), read)
+                }
+                at => state.read(own, at, width),
+            };
+        });
+        (value, is_stale)
+    }
+
+    /// Writes registers as vCPU `own`, and tells whether that has to look at its
+    /// interrupts.
+    pub(crate) fn write(&self, own: VCpuId, at: (Frame, u64), data: (AccessWidth, u64)) -> bool {
+        self.change_as(own, |state| match at {
+            (Frame::Its, offset) => {
+                let write = |its: &mut Its, around: &mut Surroundings<'_>| {
+                    its.write(around, offset, data);
+                };
+                state.with_its(self.memory(), write);
+            }
+            at => state.write(own, at, data),
+        })
     }
 
     /// Returns the registers at an address, and the offset there.
@@ -132,6 +182,8 @@ const DISTRIBUTOR: u64 = 0x0800_0000;
 const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
 const CPU_INTERFACE: u64 = 0x0801_0000;
 const CPU_INTERFACE_BYTES: u64 = 0x2000;
+/// The interrupt translation service of a GICv3.
+pub(crate) const ITS: (u64, u64) = (0x0808_0000, its::BYTES);
 const REDISTRIBUTORS: u64 = 0x080a_0000;
 
 /// The frames of the interrupt controller, as the device tree states them.
@@ -157,6 +209,10 @@ fn frame_at(version: Version, vcpus: usize, address: GuestPhysAddr) -> Option<(F
             (offset < CPU_INTERFACE_BYTES).then_some((Frame::CpuInterface, offset))
         }
         Version::V3 => {
+            let (start, bytes) = ITS;
+            if let Some(offset) = address.checked_sub(start).filter(|offset| *offset < bytes) {
+                return Some((Frame::Its, offset));
+            }
             let offset = address.checked_sub(REDISTRIBUTORS)?;
             let vcpu = (offset / redistributor::BYTES) as usize;
             let offset = offset % redistributor::BYTES;
@@ -167,8 +223,11 @@ fn frame_at(version: Version, vcpus: usize, address: GuestPhysAddr) -> Option<(F
 
 impl State {
     /// Reads registers as vCPU `own`.
+    ///
+    /// Those of the translation service need the guest's memory.
     pub(crate) fn read(&mut self, own: VCpuId, at: (Frame, u64), width: AccessWidth) -> u64 {
         match at {
+            (Frame::Its, _) => 0,
             (Frame::Distributor, offset) => self.read_distributor(own, offset, width),
             (Frame::Redistributor(vcpu), offset) => self.read_redistributor(vcpu, offset, width),
             (Frame::CpuInterface, offset) => self.read_cpu_interface(own, offset),
@@ -184,10 +243,29 @@ impl State {
             value: value as u32,
         };
         match at.0 {
+            Frame::Its => {}
             Frame::Distributor => self.write_distributor(own, access, (value >> 32) as u32),
-            Frame::Redistributor(vcpu) => self.write_redistributor(vcpu, access),
+            Frame::Redistributor(vcpu) => {
+                self.write_redistributor(vcpu, access, (value >> 32) as u32)
+            }
             Frame::CpuInterface => self.write_cpu_interface(own, at.1, value as u32),
         }
+    }
+
+    /// Lets the translation service work on this state and the guest's memory.
+    fn with_its<R>(
+        &mut self,
+        memory: &dyn GuestMemory,
+        work: impl FnOnce(&mut Its, &mut Surroundings<'_>) -> R,
+    ) -> R {
+        let mut its = core::mem::take(&mut self.its);
+        let mut around = Surroundings {
+            state: self,
+            memory,
+        };
+        let result = work(&mut its, &mut around);
+        self.its = its;
+        result
     }
 
     /// Sends an SGI of vCPU `own` to those of a set.

@@ -11,7 +11,11 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::bank::{BANK, Bank, GroupEnables, bits, mask};
+use super::{
+    bank::{BANK, Bank, GroupEnables, bits, mask},
+    its::Its,
+    lpi::{FIRST, FIRST_BANK, Lpis},
+};
 
 /// The shared interrupts of QEMU's machine.
 pub(crate) const SPI_BANKS: usize = 8;
@@ -46,6 +50,8 @@ pub(crate) struct Private {
     /// GICv2: which CPUs sent each SGI that is pending.
     pub(crate) senders: [u8; SGI_COUNT],
     pub(crate) interface: super::cpu_interface::CpuInterface,
+    /// GICv3: messages.
+    pub(crate) lpis: Lpis,
 }
 
 /// Thirty-two shared interrupts.
@@ -71,6 +77,9 @@ pub(crate) struct State {
     /// The banks that may hold something for somebody, a bit each; the others
     /// have nothing pending and nothing active, and need no look.
     busy: u32,
+    pub(crate) its: Its,
+    /// Whether a redistributor was told to have LPIs, or to have none.
+    pub(crate) has_stale_lpis: bool,
     /// The vCPUs whose interrupts have changed, a bit each.
     pub(crate) attention: u64,
 }
@@ -94,6 +103,7 @@ impl State {
             is_asleep: true,
             senders: [0; SGI_COUNT],
             interface: super::cpu_interface::CpuInterface::default(),
+            lpis: Lpis::default(),
         };
         let shared = Shared {
             bank: Bank::new(0),
@@ -106,6 +116,8 @@ impl State {
             privates: vec![private; vcpus.min(VCPUS_MAX)],
             shared: vec![shared; SPI_BANKS],
             busy: PRIVATE_BANK,
+            its: Its::default(),
+            has_stale_lpis: false,
             attention: 0,
         }
     }
@@ -117,9 +129,15 @@ impl State {
     }
 
     pub(crate) fn bank_at_mut(&mut self, cpu: usize, index: usize) -> Option<&mut Bank> {
-        self.busy |= mask(index as u32);
+        if index < FIRST_BANK {
+            self.busy |= mask(index as u32);
+        }
         match index.checked_sub(1) {
             None => self.privates.get_mut(cpu).map(|private| &mut private.bank),
+            Some(_) if index >= FIRST_BANK => {
+                let index = index.wrapping_sub(FIRST_BANK);
+                self.privates.get_mut(cpu)?.lpis.bank_mut(index)
+            }
             Some(shared) => self.shared.get_mut(shared).map(|shared| &mut shared.bank),
         }
     }
@@ -127,6 +145,10 @@ impl State {
     pub(crate) fn bank_at(&self, cpu: usize, index: usize) -> Option<&Bank> {
         match index.checked_sub(1) {
             None => self.privates.get(cpu).map(|private| &private.bank),
+            Some(_) if index >= FIRST_BANK => {
+                let index = index.wrapping_sub(FIRST_BANK);
+                self.privates.get(cpu)?.lpis.bank(index)
+            }
             Some(shared) => self.shared.get(shared).map(|shared| &shared.bank),
         }
     }
@@ -203,9 +225,15 @@ impl State {
     pub(crate) fn attend(&mut self, cpu: usize, intid: u32) {
         let target = match (intid >> 5).checked_sub(1) {
             None => cpu,
+            Some(_) if intid >= FIRST => cpu,
             Some(bank) => self.target_of(bank as usize, intid & 31),
         };
         self.attention |= 1_u64.checked_shl(target as u32).unwrap_or(0);
+    }
+
+    /// Notes that a vCPU has to look.
+    pub(crate) fn attend_vcpu(&mut self, cpu: usize) {
+        self.attention |= 1_u64.checked_shl(cpu as u32).unwrap_or(0);
     }
 
     /// Notes that every vCPU has to look.
@@ -222,7 +250,7 @@ impl State {
 
     /// Returns the bits of a bank that a vCPU takes.
     pub(crate) fn owned(&self, cpu: usize, index: usize) -> u32 {
-        let Some(bank) = index.checked_sub(1) else {
+        let Some(bank) = index.checked_sub(1).filter(|_| index < FIRST_BANK) else {
             return u32::MAX;
         };
         let Some(shared) = self.shared.get(bank) else {
@@ -248,6 +276,14 @@ impl State {
         }
     }
 
+    /// Visits the indices of the banks in which a vCPU may have something.
+    fn banks(&self, cpu: usize) -> impl Iterator<Item = usize> + '_ {
+        let private = self.privates.get(cpu).into_iter();
+        let lpis = private.flat_map(|private| private.lpis.busy_banks());
+        let wired = bits(self.busy).map(|index| index as usize);
+        wired.chain(lpis.map(|index| index.saturating_add(FIRST_BANK)))
+    }
+
     /// Visits what a vCPU could take now, in no order.
     pub(crate) fn candidates(&self, cpu: usize) -> impl Iterator<Item = Candidate> + '_ {
         let enables = self.enables;
@@ -265,8 +301,7 @@ impl State {
         cpu: usize,
         choose: impl Fn(&Bank) -> u32 + 'a,
     ) -> impl Iterator<Item = Candidate> + 'a {
-        bits(self.busy).flat_map(move |index| {
-            let index = index as usize;
+        self.banks(cpu).flat_map(move |index| {
             let chosen = self.bank_at(cpu, index).map_or(0, &choose);
             let own = match chosen {
                 0 => 0,

@@ -248,9 +248,12 @@ fn sgis_go_to_whom_the_register_names() {
 fn redistributors_say_whose_they_are() {
     let mut state = gicv3(3);
     let of = |cpu| (Frame::Redistributor(cpu), 8);
-    assert_eq!(state.read(0, of(1), AccessWidth::Qword), 1 << 32 | 1 << 8);
+    assert_eq!(
+        state.read(0, of(1), AccessWidth::Qword),
+        1 << 32 | 1 << 8 | 1
+    );
     let last = state.read(0, of(2), AccessWidth::Qword);
-    assert_eq!(last, 2 << 32 | 2 << 8 | 1 << 4);
+    assert_eq!(last, 2 << 32 | 2 << 8 | 1 << 4 | 1);
     let waker = Frame::Redistributor(1);
     assert_eq!(read(&mut state, 0, waker, 0x14), 6);
     write(&mut state, 0, waker, 0x14, 0);
@@ -348,6 +351,8 @@ fn frames_are_where_the_device_tree_says() {
         Some((Frame::Redistributor(1), 0x14))
     );
     assert_eq!(at(Version::V3, 0x080e_0000), None);
+    assert_eq!(at(Version::V3, 0x0809_0040), Some((Frame::Its, 0x1_0040)));
+    assert_eq!(at(Version::V2, 0x0808_0000), None);
     assert_eq!(
         at(Version::V2, 0x0801_1000),
         Some((Frame::CpuInterface, 0x1000))

@@ -14,6 +14,7 @@ mod control;
 mod gic;
 mod guest;
 mod id;
+mod its;
 
 #[cfg_attr(all(target_arch = "aarch64", target_os = "none"), path = "hardware.rs")]
 #[cfg_attr(
@@ -38,6 +39,7 @@ pub(crate) use gic::*;
 pub use guest::GuestSystemRegisters;
 pub(crate) use guest::*;
 pub(crate) use id::*;
+pub(crate) use its::*;
 
 /// A system register's encoding: op0, op1, CRn, CRm, op2 from the top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
