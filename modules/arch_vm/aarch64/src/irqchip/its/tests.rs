@@ -477,6 +477,9 @@ impl Bench {
 }
 
 proptest! {
+    // Each case has a machine with a megabyte of RAM.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn the_service_does_what_maps_do(asks in prop::collection::vec(ask(), 1..80)) {
         let (mut bench, mut model) = (Bench::new(3), Model::default());
