@@ -61,15 +61,14 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     /// Lets the guest's stopi have the external interrupt that hvip shows.
     ///
     /// It would without this, as the least urgent, but does not in QEMU.
+    #[inline(never)]
     pub(crate) fn show_in_stopi(&self) {
-        if self.host.has_aia {
-            let made_up = HVICTL::IID::SupervisorExternal + HVICTL::IPRIO.val(1);
-            HVICTL.set(if self.shows_external {
-                made_up.value
-            } else {
-                0
-            });
-        }
+        let made_up = HVICTL::IID::SupervisorExternal + HVICTL::IPRIO.val(1);
+        HVICTL.set(if self.shows_external {
+            made_up.value
+        } else {
+            0
+        });
     }
 
     /// Takes it from this CPU.

@@ -87,6 +87,8 @@ impl<H: AxVMHal> Harts<H> {
     }
 
     /// Drives a wire of the APLIC.
+    // Not inlined: a PLIC's wires would pay for its registers.
+    #[inline(never)]
     pub(crate) fn drive_aplic(&self, source: usize, is_high: bool) {
         closed(|| self.with_aplic(None, |aplic, send| aplic.set_level(source, is_high, send)));
     }

@@ -42,7 +42,9 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         if external != self.shows_external {
             self.shows_external = external;
             drive(VS_INTERRUPTS::EXTERNAL::SET.value, external);
-            self.show_in_stopi();
+            if self.host.has_aia {
+                self.show_in_stopi();
+            }
         }
         if self.host.timer == TimerRegister::Absent {
             self.show_soft_timer();
