@@ -48,7 +48,7 @@ step "documentation" "${make[@]}" doc
 step "a fifth architecture" scripts/test-fifth-architecture.sh
 step "boots" "${make[@]}" test-boot
 step "system tests" "${make[@]}" test-qemu
-for arch in riscv64 aarch64; do
+for arch in riscv64 aarch64 x86_64; do
     step "unit costs of $arch" "${make[@]}" bench ARCH="$arch" BENCH=--check
 done
 echo "$passed passed, $failed failed"

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! The hardware that runs guests: SVM or VMX, as CPUID says once.
 //!
-//! What is above sees a [`Backend`], whose methods are those that both have.
+//! What is above is written for any [`Backend`], and built for each: which one it
+//! is is asked once when a vCPU is run, and on no exit.
 
 use alloc::sync::Arc;
 
-use axvm::{AxVMHal, HostPhysAddr, Result, vmid::Flush};
+use axvm::{AxVMHal, Result, vmid::Flush};
 
 use crate::{
     ept::Extended,
     exit::{Event, Exit},
-    frame::Frame,
     insn::{CodeSize, SegmentName},
     nested::Nested,
     npt::LongMode,
     pc::boot::BootState,
     svm::{self, Svm},
+    vcpu::VCpu,
     vmx::{self, Vmx},
 };
 
@@ -99,120 +100,124 @@ pub(crate) enum DebugOwner {
     Nobody,
 }
 
-/// One vCPU's hardware.
-pub(crate) enum Backend<H: AxVMHal> {
-    Svm(Svm<H>),
-    Vmx(Vmx<H>),
-}
+/// Declares the trait by its methods, and has both backends' own serve it.
+macro_rules! backend {
+    ($(#[$doc:meta])* trait $name:ident;
+     reads {$($(#[$read_doc:meta])* $read:ident($($argument:ident: $type:ty),*) -> $result:ty;)*}
+     changes {$($(#[$change_doc:meta])* $change:ident($($value:ident: $value_type:ty),*);)*}) => {
+        $(#[$doc])*
+        pub(crate) trait $name<H: AxVMHal>: Sized {
+            /// Runs the guest until it leaves for what cannot be finished at once, and
+            /// says why.
+            ///
+            /// # Safety
+            ///
+            /// 1. The vCPU is bound to this CPU, and interrupts are closed.
+            /// 2. Its nested page tables map what is the guest's.
+            unsafe fn enter(vcpu: &mut VCpu<H, Self>) -> Exit;
 
-impl<H: AxVMHal> Backend<H> {
-    /// Makes what a vCPU needs.
-    pub(crate) fn new(hal: &H, maps: &Maps<H>) -> Result<Self> {
-        match maps {
-            Maps::Svm(features, maps) => Svm::new(hal, *features, maps.clone()).map(Self::Svm),
-            Maps::Vmx(features, maps) => Vmx::new(hal, *features, maps.clone()).map(Self::Vmx),
+            $($(#[$read_doc])* fn $read(&self, $($argument: $type),*) -> $result;)*
+            $($(#[$change_doc])* fn $change(&mut self, $($value: $value_type),*);)*
         }
-    }
 
-    /// Leaves this CPU.
-    pub(crate) fn unbind(&mut self) {
-        if let Self::Vmx(vmx) = self {
-            vmx.unbind();
-        }
-    }
+        backend!(impl $name, Svm, [$($read($($argument: $type),*) -> $result;)*]
+            [$($change($($value: $value_type),*);)*]);
+        backend!(impl $name, Vmx, [$($read($($argument: $type),*) -> $result;)*]
+            [$($change($($value: $value_type),*);)*]);
+    };
+    (impl $name:ident, $hardware:ident,
+     [$($read:ident($($argument:ident: $type:ty),*) -> $result:ty;)*]
+     [$($change:ident($($value:ident: $value_type:ty),*);)*]) => {
+        impl<H: AxVMHal> $name<H> for $hardware<H> {
+            #[inline]
+            unsafe fn enter(vcpu: &mut VCpu<H, Self>) -> Exit {
+                // SAFETY: 1 and 2 are the caller's.
+                unsafe { Self::run(vcpu) }
+            }
 
-    /// Runs the guest until it leaves, and says why.
-    ///
-    /// # Safety
-    ///
-    /// 1. The vCPU is bound to this CPU, and interrupts are closed.
-    /// 2. Its nested page tables map what is the guest's.
-    #[inline]
-    pub(crate) unsafe fn enter(&mut self, frame: &mut Frame) -> Exit {
-        match self {
-            // SAFETY: 1 and 2 are the caller's.
-            Self::Svm(svm) => unsafe { svm.enter(frame) },
-            // SAFETY: 1 and 2 are the caller's.
-            Self::Vmx(vmx) => unsafe { vmx.enter(frame) },
-        }
-    }
-}
-
-/// Passes methods on to the hardware that there is.
-macro_rules! passed_on {
-    (reads { $($read:ident($($argument:ident: $type:ty),*) -> $result:ty;)* }
-     changes { $($change:ident($($value:ident: $value_type:ty),*);)* }) => {
-        impl<H: AxVMHal> Backend<H> {
-            $(
-                #[inline]
-                pub(crate) fn $read(&self, $($argument: $type),*) -> $result {
-                    match self {
-                        Self::Svm(svm) => svm.$read($($argument),*),
-                        Self::Vmx(vmx) => vmx.$read($($argument),*),
-                    }
-                }
-            )*
-            $(
-                #[inline]
-                pub(crate) fn $change(&mut self, $($value: $value_type),*) {
-                    match self {
-                        Self::Svm(svm) => svm.$change($($value),*),
-                        Self::Vmx(vmx) => vmx.$change($($value),*),
-                    }
-                }
-            )*
+            $(#[inline] fn $read(&self, $($argument: $type),*) -> $result {
+                Self::$read(self, $($argument),*)
+            })*
+            $(#[inline] fn $change(&mut self, $($value: $value_type),*) {
+                Self::$change(self, $($value),*);
+            })*
         }
     };
 }
 
-passed_on! {
+backend! {
+    /// One vCPU's hardware.
+    trait Backend;
     reads {
-    rip() -> u64;
-    rflags() -> u64;
-    cr0() -> u64;
-    cr3() -> u64;
-    cr4() -> u64;
-    efer() -> u64;
-    pat() -> u64;
-    dr6() -> u64;
-    cpl() -> u8;
-    code_size() -> CodeSize;
-    segment_base(name: SegmentName) -> u64;
-    fetched() -> Option<&[u8]>;
-    can_interrupt() -> bool;
-    has_event() -> bool;
-    task_priority() -> u8;
+        /// Returns the address of the next instruction to execute.
+        rip() -> u64;
+        /// Returns the flags.
+        rflags() -> u64;
+        /// Returns CR0 as the guest sees it.
+        cr0() -> u64;
+        /// Returns CR3.
+        cr3() -> u64;
+        /// Returns CR4 as the guest sees it.
+        cr4() -> u64;
+        /// Returns EFER as the guest sees it.
+        efer() -> u64;
+        /// Returns the page attribute table.
+        pat() -> u64;
+        /// Returns DR6.
+        dr6() -> u64;
+        /// Returns the privilege level: 3 is user code.
+        cpl() -> u8;
+        /// Returns the size of the code that runs.
+        code_size() -> CodeSize;
+        /// Returns where a segment starts.
+        segment_base(name: SegmentName) -> u64;
+        /// Returns the bytes of the instruction that faulted, if the CPU tells them.
+        fetched() -> Option<&[u8]>;
+        /// Tells whether the guest takes an interrupt now.
+        can_interrupt() -> bool;
+        /// Tells whether something is delivered on the next entry.
+        has_event() -> bool;
+        /// Returns CR8.
+        task_priority() -> u8;
     }
     changes {
-    set_nested_root(root: HostPhysAddr);
-    start(state: &BootState);
-    bind();
-    set_address_space(id: u32, flush: Flush);
-    set_tsc_offset(offset: u64);
-    skip(length: u8);
-    go_on_at(next: u64);
-    set_rflags(rflags: u64);
-    set_efer(value: u64);
-    set_pat(value: u64);
-    set_cr2(address: u64);
-    set_dr6(value: u64);
-    inject(event: Event);
-    resume_event();
-    open_window(priority: u8);
-    close_window();
-    set_task_priority(priority: u8);
-    watch_nmi_end(watch: NmiWatch);
-    give_debug(to: DebugOwner);
-    }
-}
-
-#[cfg(test)]
-impl<H: AxVMHal> Backend<H> {
-    /// Returns SVM, which the tests of exits have.
-    pub(crate) fn svm(&mut self) -> &mut Svm<H> {
-        match self {
-            Self::Svm(svm) => svm,
-            Self::Vmx(_) => panic!("the test's CPU has SVM"),
-        }
+        /// Puts all registers to where the guest starts.
+        start(state: &BootState);
+        /// Comes to this CPU.
+        bind();
+        /// Leaves this CPU.
+        unbind();
+        /// Sets the address space identifier, and what the TLB forgets.
+        set_address_space(id: u32, flush: Flush);
+        /// Sets what the guest's time-stamp counter is ahead of this CPU's.
+        set_tsc_offset(offset: u64);
+        /// Goes on behind an instruction of this length, where the CPU does not say it.
+        skip(length: u8);
+        /// Goes on at an address: the instruction before it is done.
+        go_on_at(next: u64);
+        /// Sets the flags.
+        set_rflags(rflags: u64);
+        /// Sets EFER; the caller has checked the value.
+        set_efer(value: u64);
+        /// Sets the page attribute table.
+        set_pat(value: u64);
+        /// Sets the address of a page fault.
+        set_cr2(address: u64);
+        /// Sets DR6.
+        set_dr6(value: u64);
+        /// Delivers an event on the next entry.
+        inject(event: Event);
+        /// Takes up an event again whose delivery was interrupted by this exit.
+        resume_event();
+        /// Makes the guest leave as soon as it can take an interrupt of this priority.
+        open_window(priority: u8);
+        /// Withdraws [`Self::open_window`].
+        close_window();
+        /// Sets CR8.
+        set_task_priority(priority: u8);
+        /// Makes the guest leave when its NMI ends.
+        watch_nmi_end(watch: NmiWatch);
+        /// Lets the guest have the debug registers, or makes it leave at the first access.
+        give_debug(to: DebugOwner);
     }
 }

@@ -51,6 +51,13 @@ const LEAF_STATES: u32 = 0xd;
 const LEAF_TSC: u32 = 0x15;
 const LEAF_FREQUENCY: u32 = 0x16;
 
+/// The basic leaves that depend on more than their number, bit by bit.
+const OWN_LEAVES: u32 = 1 << LEAF_FEATURES
+    | 1 << LEAF_POWER
+    | 1 << LEAF_STRUCTURED
+    | 1 << LEAF_TOPOLOGY
+    | 1 << LEAF_STATES;
+
 /// SSE3 PCLMUL SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND.
 const FEATURES_ECX: u32 = 1 << 0
     | 1 << 1
@@ -151,8 +158,19 @@ impl Cpuid {
         cpuid
     }
 
-    /// Returns what a vCPU sees.
+    /// Returns a leaf that is the same for each vCPU and subleaf.
     #[inline]
+    pub(crate) fn frozen(&self, leaf: u32) -> Option<&Leaf> {
+        match leaf {
+            EXTENDED_FIRST.. => self.extended.get((leaf & !EXTENDED_FIRST) as usize),
+            0..=BASIC_MAX if OWN_LEAVES.wrapping_shr(leaf) & 1 == 0 => {
+                self.basic.get(leaf as usize)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns what a vCPU sees.
     pub(crate) fn get(&self, leaf: u32, subleaf: u32, vcpu: &Dynamic) -> Leaf {
         let found = match leaf {
             EXTENDED_FIRST.. => self.extended.get((leaf & !EXTENDED_FIRST) as usize),
@@ -399,6 +417,20 @@ mod tests {
         assert_eq!((edx & APIC, ecx & OSXSAVE), (0, OSXSAVE));
         let [_, _, _, edx] = cpuid.get(0x8000_0001, 0, &VCPU);
         assert_eq!(edx & APIC, 0, "only leaf 1 says it");
+    }
+
+    #[test]
+    fn what_is_frozen_is_what_each_vcpu_sees() {
+        let cpuid = cpuid_of_everything(4);
+        let leaves = (0..=BASIC_MAX + 2).chain(EXTENDED_FIRST - 1..=EXTENDED_MAX + 2);
+        for leaf in leaves.chain(HYPERVISOR_FIRST..=HYPERVISOR_CLOCKS + 1) {
+            for (id, subleaf) in [(0, 0), (2, 0), (2, 1), (3, 7)] {
+                let vcpu = Dynamic { id, ..VCPU };
+                let frozen = cpuid.frozen(leaf).copied();
+                let seen = cpuid.get(leaf, subleaf, &vcpu);
+                assert_eq!(frozen.unwrap_or(seen), seen, "{leaf:#x} {subleaf}");
+            }
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use axvm::{
 };
 
 use crate::{
+    backend::Backend,
     exit::{Exception, MemoryAccess, MemoryKind, PortAccess},
     frame::{RAX, RDI, RSI, mask},
     handle::Step,
@@ -21,7 +22,7 @@ use crate::{
         self, CodeSize, Emulation, Instruction, LENGTH_MAX, Operation, Place, Progress,
         SegmentName, StringEnd,
     },
-    vcpu::X86VCpu,
+    vcpu::VCpu,
     walk::{Paging, Purpose},
 };
 
@@ -31,7 +32,7 @@ const UNKNOWN_INSTRUCTION: u64 = 0x1_0000_0000;
 const TABLES_OUTSIDE_RAM: u64 = 0x1_0000_0001;
 const PAGE_BYTES: u64 = 4096;
 
-impl<H: AxVMHal> X86VCpu<H> {
+impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     /// Begins what an access to a device's memory asks for.
     pub(crate) fn begin_emulation(&mut self, access: MemoryAccess) -> Step {
         let MemoryAccess {

@@ -14,6 +14,8 @@ pub(crate) enum Exit {
     Window,
     /// The guest is about to end its NMI.
     NmiEnds,
+    /// It is finished; only what comes before an entry is left.
+    Answered,
     /// CPUID.
     Cpuid,
     /// The hypercall of this backend.

@@ -10,13 +10,13 @@
 use axvm::{AxVCpuExitReason as Leave, AxVMHal, ExitKind, Port};
 
 use crate::{
-    backend::NmiWatch,
+    backend::{Backend, NmiWatch},
     cpuid::Dynamic,
     exit::{Exception, Exit, MemoryAccess, PortAccess},
     frame::{RAX, RBX, RCX, RDI, RDX, RSI, Reg, mask},
     msr,
     regs::{self, CR0, CR4, EFER, Leaf, Msr, RFLAGS, bits},
-    vcpu::X86VCpu,
+    vcpu::VCpu,
 };
 
 /// What follows of an exit.
@@ -29,18 +29,18 @@ pub(crate) enum Step {
 }
 
 /// The call that axvm answers; all others are unknown to it.
-const CALL_VERSION: u64 = 0;
+pub(crate) const CALL_VERSION: u64 = 0;
 const CALL_UNKNOWN: u64 = u64::MAX;
 const TRIPLE_FAULT: u64 = 0x7f;
 /// DR6: a single step.
 const DR6_STEP: u64 = 1 << 14;
-const LENGTH_CPUID: u8 = 2;
-const LENGTH_MSR: u8 = 2;
+pub(crate) const LENGTH_CPUID: u8 = 2;
+pub(crate) const LENGTH_MSR: u8 = 2;
 const LENGTH_HLT: u8 = 1;
-const LENGTH_CALL: u8 = 3;
+pub(crate) const LENGTH_CALL: u8 = 3;
 const LENGTH_XSETBV: u8 = 3;
 
-impl<H: AxVMHal> X86VCpu<H> {
+impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     /// Handles an exit.
     #[inline]
     pub(crate) fn handle(&mut self, exit: Exit) -> Step {
@@ -51,6 +51,10 @@ impl<H: AxVMHal> X86VCpu<H> {
             Exit::Memory(access) => self.memory(access),
             Exit::Cpuid => self.answer_cpuid(),
             Exit::Hypercall => self.hypercall(),
+            Exit::Answered => {
+                self.arm_timer();
+                Step::Resume
+            }
             Exit::Host => Step::Leave(Leave::ExternalInterrupt { vector: 0 }),
             Exit::Window => {
                 self.interrupts.is_stale = true;
@@ -102,6 +106,19 @@ impl<H: AxVMHal> X86VCpu<H> {
         self.count(ExitKind::Other)
     }
 
+    /// Tells whether the guest steps through its code.
+    #[inline]
+    pub(crate) fn is_stepped(&self) -> bool {
+        bits::<RFLAGS::Register>(self.backend.rflags()).is_set(RFLAGS::TRAP)
+    }
+
+    /// Goes on behind an instruction of this length of a guest that does not step.
+    #[inline]
+    pub(crate) fn pass(&mut self, length: u8, kind: ExitKind) {
+        self.backend.skip(length);
+        self.count(kind);
+    }
+
     /// Goes on behind an instruction of this length.
     #[inline]
     pub(crate) fn done(&mut self, length: u8, kind: ExitKind) -> Step {
@@ -121,15 +138,31 @@ impl<H: AxVMHal> X86VCpu<H> {
     /// Lets a guest that steps through its code see each emulated instruction.
     #[inline]
     fn step_done(&mut self) {
-        if bits::<RFLAGS::Register>(self.backend.rflags()).is_set(RFLAGS::TRAP) {
-            let dr6 = self.backend.dr6() | DR6_STEP;
-            self.backend.set_dr6(dr6);
-            self.throw(Exception::DEBUG);
+        if self.is_stepped() {
+            self.trap_step();
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn trap_step(&mut self) {
+        let dr6 = self.backend.dr6() | DR6_STEP;
+        self.backend.set_dr6(dr6);
+        self.throw(Exception::DEBUG);
+    }
+
     /// Returns what CPUID says to this vCPU now.
+    #[inline]
     pub(crate) fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
+        match self.machine.cpuid.frozen(leaf) {
+            Some(frozen) => *frozen,
+            None => self.own_cpuid(leaf, subleaf),
+        }
+    }
+
+    /// Returns a leaf that depends on this vCPU or on the subleaf.
+    #[inline(never)]
+    fn own_cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
         let cr4 = bits::<CR4::Register>(self.backend.cr4());
         let dynamic = Dynamic {
             id: self.id,
@@ -142,16 +175,27 @@ impl<H: AxVMHal> X86VCpu<H> {
 
     #[inline]
     fn answer_cpuid(&mut self) -> Step {
+        self.fill_cpuid();
+        self.done(LENGTH_CPUID, ExitKind::SysReg)
+    }
+
+    /// Puts what CPUID says into its registers.
+    #[inline]
+    pub(crate) fn fill_cpuid(&mut self) {
         let [eax, ebx, ecx, edx] = self.cpuid(self.frame.get_32(RAX), self.frame.get_32(RCX));
         for (register, value) in [(RAX, eax), (RBX, ebx), (RCX, ecx), (RDX, edx)] {
             self.frame.set(register, value.into());
         }
-        self.done(LENGTH_CPUID, ExitKind::SysReg)
+    }
+
+    /// Returns which call the guest makes.
+    pub(crate) fn call_number(&self) -> u64 {
+        self.frame.get(RAX)
     }
 
     #[inline]
     fn hypercall(&mut self) -> Step {
-        let call = self.frame.get(RAX);
+        let call = self.call_number();
         self.backend.skip(LENGTH_CALL);
         if call == CALL_VERSION {
             self.awaits_answer = true;
@@ -160,9 +204,15 @@ impl<H: AxVMHal> X86VCpu<H> {
                 args: [RBX, RCX, RDX, RSI, RDI, RAX].map(|register| self.frame.get(register)),
             });
         }
-        self.frame.set(RAX, CALL_UNKNOWN);
+        self.refuse_call();
         self.step_done();
         self.count(ExitKind::Hypercall)
+    }
+
+    /// Answers a call that there is not.
+    #[inline]
+    pub(crate) fn refuse_call(&mut self) {
+        self.frame.set(RAX, CALL_UNKNOWN);
     }
 
     /// Takes the result of a call that left; a startup has none.
@@ -190,7 +240,7 @@ impl<H: AxVMHal> X86VCpu<H> {
         }
     }
 
-    fn edx_eax(&self) -> u64 {
+    pub(crate) fn edx_eax(&self) -> u64 {
         let (high, low) = (self.frame.get_32(RDX), self.frame.get_32(RAX));
         u64::from(high) << 32 | u64::from(low)
     }

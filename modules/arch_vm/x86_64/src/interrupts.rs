@@ -16,7 +16,7 @@ use axdevice::PowerRequest;
 use axvm::{AccessWidth, AxVCpuExitReason as Leave, AxVMHal, GuestPhysAddr, Request, VCpuId};
 
 use crate::{
-    backend::NmiWatch,
+    backend::{Backend, NmiWatch},
     exit::Event,
     fabric::Starts,
     handle::Step,
@@ -24,7 +24,7 @@ use crate::{
     pc::boot::BootState,
     regs::{self, Msr},
     timer::GuestTime,
-    vcpu::X86VCpu,
+    vcpu::VCpu,
 };
 
 const PRIORITY_SHIFT: u32 = 4;
@@ -115,7 +115,7 @@ impl<H: AxVMHal> Time for Now<'_, H> {
     }
 }
 
-impl<H: AxVMHal> X86VCpu<H> {
+impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     /// Looks at everything that can interrupt the guest.
     #[inline(never)]
     pub(crate) fn show_interrupts(&mut self) -> Step {
@@ -270,7 +270,7 @@ impl<H: AxVMHal> X86VCpu<H> {
     ///
     /// A deadline that was put off is looked at again when the old one has come.
     #[inline]
-    fn arm_timer(&mut self) {
+    pub(crate) fn arm_timer(&mut self) {
         let deadline_ns = self.interrupts.apic.timer_deadline_ns();
         if deadline_ns < self.interrupts.armed_ns {
             self.interrupts.armed_ns = deadline_ns;
@@ -310,6 +310,14 @@ impl<H: AxVMHal> X86VCpu<H> {
         let effect = self.interrupts.apic.write_msr(msr.0, value, &now).ok()?;
         self.follow(effect);
         Some(())
+    }
+
+    /// Writes IA32_TSC_DEADLINE, and tells whether the host would ring too late.
+    #[inline]
+    pub(crate) fn set_tsc_deadline(&mut self, tsc: u64) -> bool {
+        let now = now(&self.machine.hal, &self.machine.time, self.tsc_offset);
+        self.interrupts.apic.set_tsc_deadline(tsc, &now);
+        self.interrupts.apic.timer_deadline_ns() < self.interrupts.armed_ns
     }
 
     /// Reads the local APIC's page, if it is there.

@@ -5,9 +5,10 @@
 //! selected, makes an [`X86PerCpu`] on each CPU, and gives [`X86Vm`] to axvm. The
 //! guest is never trusted: nothing that it does may panic.
 //!
-//! Read in this order: `vm` (the machine), `vcpu` (a CPU's life), `backend` (SVM or
-//! VMX), `handle` (what comes out), `emulator` and `insn` (devices in
-//! memory), `interrupts` and `irqchip` (what goes in), `pc` (what is around).
+//! Read in this order: `vm` (the machine), `chosen` and `vcpu` (a CPU's life),
+//! `backend` (SVM or VMX), `fast` and `handle` (what comes out), `emulator` and
+//! `insn` (devices in memory), `interrupts` and `irqchip` (what goes in), `pc` (what
+//! is around).
 #![no_std]
 #![cfg_attr(
     not(test),
@@ -25,6 +26,7 @@ extern crate alloc;
 extern crate std;
 
 mod backend;
+mod chosen;
 mod cpuid;
 mod debug;
 mod emulator;
@@ -32,6 +34,7 @@ mod ept;
 mod exit;
 mod extended;
 mod fabric;
+mod fast;
 mod frame;
 mod frames;
 mod handle;
@@ -39,6 +42,8 @@ mod insn;
 mod interrupts;
 mod irqchip;
 mod machine;
+#[cfg(all(target_arch = "x86_64", target_os = "none"))]
+mod moves;
 mod msr;
 mod nested;
 mod npt;
@@ -56,8 +61,8 @@ mod vm;
 mod vmx;
 mod walk;
 
+pub use chosen::{CreateConfig, X86VCpu};
 pub use percpu::X86PerCpu;
-pub use vcpu::{CreateConfig, X86VCpu};
 pub use vm::X86Vm;
 
 /// What the application calls this architecture's physical CPU.

@@ -10,7 +10,7 @@ use axvm::{
     VCpuConfig, VCpuId,
 };
 
-use crate::{percpu::X86PerCpu, regs::set_cpuid, vcpu::X86VCpu, vm::X86Vm};
+use crate::{percpu::X86PerCpu, regs::set_cpuid, svm::Svm, vcpu::VCpu, vm::X86Vm};
 
 /// What is printed goes nowhere.
 struct NoScreen;
@@ -71,11 +71,14 @@ pub(crate) fn machine_on(host: &StdHost) -> axvm::Result<AxVMRef<X86Vm<StdHost>>
 }
 
 /// Does something with a vCPU of such a machine that is bound to this CPU.
-pub(crate) fn with_bound_vcpu<T>(id: VCpuId, act: impl FnOnce(&mut X86VCpu<StdHost>) -> T) -> T {
+pub(crate) fn with_bound_vcpu<T>(
+    id: VCpuId,
+    act: impl FnOnce(&mut VCpu<StdHost, Svm<StdHost>>) -> T,
+) -> T {
     let vm = machine_on(&host()).unwrap();
     vm.with_machine(|machine| {
         machine.vcpus()[id].bind().unwrap();
-        machine.vcpus()[id].with_arch(act)
+        machine.vcpus()[id].with_arch(|vcpu| act(vcpu.svm()))
     })
     .unwrap()
 }

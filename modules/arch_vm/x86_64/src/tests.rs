@@ -5,18 +5,18 @@ use std::vec::Vec;
 
 use arch_vm_host::testing::StdHost;
 use axdevice::GuestMemory;
-use axvm::{AxArchVCpu, AxVCpuExitReason as Leave, GuestPhysAddr};
+use axvm::{AxVCpuExitReason as Leave, GuestPhysAddr};
 use proptest::prelude::*;
 
 use crate::{
     frame::{RAX, RBX, RCX, RDI, RDX, RSI},
     handle::Step,
     regs::{Msr, read_msr},
+    svm::Svm,
     testing::{host, machine_on, with_bound_vcpu},
-    vcpu::X86VCpu,
 };
 
-type VCpu = X86VCpu<StdHost>;
+type VCpu = crate::vcpu::VCpu<StdHost, Svm<StdHost>>;
 
 const INTR: u64 = 0x60;
 const CPUID: u64 = 0x72;
@@ -36,9 +36,9 @@ const NOWHERE: u64 = 0xd000_0000;
 /// Lets a vCPU leave with a code and two values.
 fn leave(vcpu: &mut VCpu, code: u64, infos: [u64; 2]) -> Step {
     vcpu.backend.go_on_at(ENTRY);
-    vcpu.backend.svm().leave_with(code, infos);
+    vcpu.backend.leave_with(code, infos);
     // SAFETY: nothing is entered here.
-    let exit = unsafe { vcpu.backend.enter(&mut vcpu.frame) };
+    let exit = unsafe { Svm::run(vcpu) };
     vcpu.backend.resume_event();
     vcpu.handle(exit)
 }
@@ -77,12 +77,12 @@ fn unknown_registers_and_calls_do_what_hardware_does() {
         for is_write in [0, 1] {
             assert_eq!(leave(vcpu, MSR, [is_write, 0]), Step::Resume);
             assert_eq!(
-                (vcpu.backend.svm().event(), vcpu.backend.rip()),
+                (vcpu.backend.event(), vcpu.backend.rip()),
                 (PROTECTION, ENTRY)
             );
         }
         assert_eq!(leave(vcpu, VMRUN, [0; 2]), Step::Resume);
-        assert_eq!(vcpu.backend.svm().event(), UNDEFINED);
+        assert_eq!(vcpu.backend.event(), UNDEFINED);
         vcpu.frame.set(RAX, 0xffff_ff00);
         assert_eq!(leave(vcpu, VMMCALL, [0; 2]), Step::Resume);
         assert_eq!(
@@ -103,7 +103,7 @@ fn efer_hides_svm_and_keeps_long_mode_while_paging() {
             vcpu.frame.set(RAX, value);
             vcpu.frame.set(RDX, 0);
             leave(vcpu, MSR, [1, 0]);
-            vcpu.backend.svm().event()
+            vcpu.backend.event()
         };
         assert_eq!(write(vcpu, 0x901), None);
         assert_eq!(vcpu.backend.efer(), 0x901);
@@ -131,13 +131,10 @@ fn xcr0_is_set_only_to_what_is_there() {
         vcpu.frame.set(RDX, 0);
         vcpu.frame.set(RAX, 7);
         leave(vcpu, XSETBV, [0; 2]);
-        assert_eq!(vcpu.backend.svm().event(), PROTECTION);
+        assert_eq!(vcpu.backend.event(), PROTECTION);
         vcpu.frame.set(RAX, 3);
         leave(vcpu, XSETBV, [0; 2]);
-        assert_eq!(
-            (vcpu.backend.svm().event(), vcpu.extended.xcr0()),
-            (None, 3)
-        );
+        assert_eq!((vcpu.backend.event(), vcpu.extended.xcr0()), (None, 3));
     });
 }
 
@@ -238,12 +235,91 @@ fn what_cannot_be_emulated_stops_the_vm() {
     });
 }
 
+fn write_msr(vcpu: &mut VCpu, msr: u64, value: u64) -> Step {
+    vcpu.frame.set(RCX, msr);
+    vcpu.frame.set(RAX, value & 0xffff_ffff);
+    vcpu.frame.set(RDX, value >> 32);
+    leave(vcpu, MSR, [1, 0])
+}
+
+/// Switches a boot CPU's local APIC to x2APIC and on, and opens interrupts.
+fn open_x2apic(vcpu: &mut VCpu) {
+    write_msr(vcpu, 0x1b, 0xfee0_0d00);
+    write_msr(vcpu, 0x80f, 0x1ff);
+    vcpu.backend.set_rflags(1 << 9 | 2);
+    assert_eq!(vcpu.show_interrupts(), Step::Resume);
+}
+
+#[test]
+fn an_interrupt_to_oneself_is_taken_at_once_if_it_can_be() {
+    with_bound_vcpu(0, |vcpu| {
+        open_x2apic(vcpu);
+        assert_eq!(write_msr(vcpu, 0x83f, 0x41), Step::Resume);
+        assert_eq!(vcpu.backend.event(), Some((0, 0x41, 0)));
+        assert_eq!(vcpu.backend.rip(), ENTRY + 2);
+        // One of the same class waits for its end.
+        write_msr(vcpu, 0x83f, 0x42);
+        assert_eq!(vcpu.backend.event(), None);
+        vcpu.show_interrupts();
+        assert_eq!(vcpu.backend.event(), None);
+        write_msr(vcpu, 0x80b, 0);
+        assert!(vcpu.interrupts.must_look());
+        vcpu.show_interrupts();
+        assert_eq!(vcpu.backend.event(), Some((0, 0x42, 0)));
+        write_msr(vcpu, 0x80b, 0);
+        assert!(!vcpu.interrupts.must_look(), "nothing is left");
+    });
+}
+
+#[test]
+fn an_interrupt_to_oneself_waits_for_its_time() {
+    with_bound_vcpu(0, |vcpu| {
+        open_x2apic(vcpu);
+        vcpu.backend.set_rflags(2);
+        write_msr(vcpu, 0x83f, 0x41);
+        assert_eq!(vcpu.backend.event(), None, "IF");
+        vcpu.backend.set_rflags(1 << 9 | 2);
+        vcpu.show_interrupts();
+        assert_eq!(vcpu.backend.event(), Some((0, 0x41, 0)));
+        write_msr(vcpu, 0x80b, 0);
+        vcpu.backend.set_task_priority(5);
+        write_msr(vcpu, 0x83f, 0x51);
+        assert_eq!(vcpu.backend.event(), None, "CR8");
+        // What no register has is refused, as is everything by MSRs without x2APIC.
+        write_msr(vcpu, 0x83f, 0x141);
+        assert_eq!(vcpu.backend.event(), PROTECTION);
+        write_msr(vcpu, 0x80b, 1);
+        assert_eq!(vcpu.backend.event(), PROTECTION);
+        write_msr(vcpu, 0x1b, 0xfee0_0100);
+        write_msr(vcpu, 0x83f, 0x41);
+        assert_eq!(vcpu.backend.event(), PROTECTION);
+    });
+}
+
+#[test]
+fn a_deadline_is_kept_until_it_comes() {
+    with_bound_vcpu(0, |vcpu| {
+        open_x2apic(vcpu);
+        write_msr(vcpu, 0x6e0, 1 << 40);
+        assert_eq!(vcpu.timer_deadline_ns(), None, "another mode");
+        write_msr(vcpu, 0x832, 2 << 17 | 0x41);
+        write_msr(vcpu, 0x6e0, 1 << 40);
+        let first = vcpu.timer_deadline_ns();
+        assert!(first.is_some());
+        assert_eq!(vcpu.backend.rip(), ENTRY + 2);
+        write_msr(vcpu, 0x6e0, 1 << 41);
+        assert!(vcpu.timer_deadline_ns() > first);
+        write_msr(vcpu, 0x6e0, 0);
+        assert_eq!(vcpu.timer_deadline_ns(), None);
+    });
+}
+
 #[test]
 fn a_stepped_guest_traps_behind_an_emulated_instruction() {
     with_bound_vcpu(0, |vcpu| {
         vcpu.backend.set_rflags(1 << 8 | 2);
         leave(vcpu, CPUID, [0; 2]);
-        assert_eq!(vcpu.backend.svm().event(), Some((3, 1, 0)));
+        assert_eq!(vcpu.backend.event(), Some((3, 1, 0)));
         assert_eq!(vcpu.backend.dr6() & 1 << 14, 1 << 14);
     });
 }
@@ -282,14 +358,14 @@ proptest! {
     ) {
         with_bound_vcpu(0, |vcpu| {
             write_code(vcpu, &code);
-            vcpu.backend.svm().set_cr3(cr3);
+            vcpu.backend.set_cr3(cr3);
             for (exit, infos, registers) in exits {
                 for (register, value) in [RAX, RCX, RSI, RDI].into_iter().zip(registers) {
                     vcpu.frame.set(register, value);
                 }
                 leave(vcpu, exit, infos);
             }
-            vcpu.unbind().unwrap();
+            vcpu.unbind();
         });
     }
 }

@@ -11,13 +11,11 @@
 use alloc::sync::Arc;
 
 use axdevice::AxVmDevices;
-use axvm::{
-    AxArchVCpu, AxVCpuExitReason, AxVMHal, Error, GuestAccess, GuestPhysAddr, HostPhysAddr, PCpuId,
-    Request, Result, VCpuControl, VCpuId,
-};
+use axvm::{AxVCpuExitReason, AxVMHal, Error, PCpuId, Request, Result, VCpuControl, VCpuId};
 
 use crate::{
     backend::{Backend, DebugOwner},
+    chosen::CreateConfig,
     debug::Breakpoints,
     exit::{Event, Exception},
     extended::Extended,
@@ -38,22 +36,16 @@ const NAMES: [&str; 16] = [
 ];
 const DUMPED_PER_LINE: usize = 4;
 
-/// What a vCPU is made from.
-pub struct CreateConfig<H: AxVMHal> {
-    pub(crate) machine: Arc<Machine<H>>,
-    pub(crate) devices: Arc<AxVmDevices>,
-    pub(crate) id: VCpuId,
-    pub(crate) interrupts: Interrupts,
-}
-
 /// One vCPU.
-pub struct X86VCpu<H: AxVMHal> {
+#[repr(C)]
+pub(crate) struct VCpu<H: AxVMHal, B> {
+    /// The world switch finds it here.
+    pub(crate) frame: Frame,
+    pub(crate) backend: B,
     pub(crate) machine: Arc<Machine<H>>,
     pub(crate) control: Arc<VCpuControl<H>>,
     pub(crate) devices: Arc<AxVmDevices>,
     pub(crate) id: VCpuId,
-    pub(crate) frame: Frame,
-    pub(crate) backend: Backend<H>,
     pub(crate) msrs: Msrs,
     pub(crate) extended: Extended<H>,
     pub(crate) interrupts: Interrupts,
@@ -68,7 +60,80 @@ pub struct X86VCpu<H: AxVMHal> {
     came_from: Option<usize>,
 }
 
-impl<H: AxVMHal> X86VCpu<H> {
+impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
+    /// Makes a vCPU.
+    pub(crate) fn new(config: CreateConfig<H>, backend: B) -> Result<Self> {
+        let CreateConfig {
+            machine,
+            devices,
+            id,
+            interrupts,
+        } = config;
+        let control = machine.controls.get(id).ok_or(Error::NoSuchVCpu(id))?;
+        let (has_xsave, states) = (machine.cpuid.has_xsave(), machine.cpuid.states());
+        Ok(Self {
+            frame: Frame::default(),
+            backend,
+            control: control.clone(),
+            devices,
+            id,
+            msrs: Msrs::new(),
+            extended: Extended::new(&machine.hal, has_xsave, states)?,
+            interrupts,
+            tsc_offset: 0,
+            awaits_answer: false,
+            is_published: false,
+            breakpoints: Breakpoints::default(),
+            bound_on: None,
+            came_from: None,
+            machine,
+        })
+    }
+
+    /// Runs the guest until it leaves the architecture.
+    pub(crate) fn run(&mut self) -> Result<AxVCpuExitReason> {
+        let cpu = self.bound_on.ok_or(Error::Unsupported("not bound"))?;
+        let interrupts = regs::close_interrupts();
+        self.serve_timer();
+        let exit = self.run_guest(cpu);
+        self.step_outside();
+        regs::restore_interrupts(interrupts);
+        Ok(exit)
+    }
+
+    /// Brings the vCPU to this CPU.
+    pub(crate) fn bind(&mut self) {
+        let cpu = self.machine.hal.current_pcpu_id();
+        let lease = self
+            .machine
+            .tlb
+            .enter(&ASIDS, self.id, cpu.0, self.came_from);
+        self.backend.bind();
+        // The host's own is 0.
+        let asid = u32::try_from(lease.vmid.saturating_add(1)).unwrap_or(1);
+        self.backend.set_address_space(asid, lease.flush);
+        self.backend.set_tsc_offset(self.tsc_offset);
+        if self.machine.cpuid.has_tsc_aux() {
+            regs::write_msr(Msr::TSC_AUX, self.msrs.tsc_aux);
+        }
+        self.extended.load(cpu.0);
+        self.interrupts.forget_alarm();
+        self.came_from = Some(cpu.0);
+        self.bound_on = Some(cpu);
+    }
+
+    /// Puts it away.
+    pub(crate) fn unbind(&mut self) {
+        let Some(cpu) = self.bound_on.take() else {
+            return;
+        };
+        self.extended.store(cpu.0);
+        if self.breakpoints.store() {
+            self.backend.give_debug(DebugOwner::Nobody);
+        }
+        self.backend.unbind();
+    }
+
     /// Puts all registers to where the guest starts.
     pub(crate) fn start_at(&mut self, state: &BootState) {
         self.frame = Frame::default();
@@ -90,7 +155,7 @@ impl<H: AxVMHal> X86VCpu<H> {
     }
 
     /// Puts what INIT leaves alone to its state at power-on as well.
-    fn power_on(&mut self) {
+    pub(crate) fn power_on(&mut self) {
         self.msrs = Msrs::new();
         self.extended.reset();
         self.tsc_offset = self.machine.time.offset;
@@ -155,7 +220,7 @@ impl<H: AxVMHal> X86VCpu<H> {
             }
             // SAFETY: `bind` has brought the vCPU to this CPU, `run` has closed
             // interrupts, and stage 2 maps the VM's RAM alone.
-            let exit = unsafe { self.backend.enter(&mut self.frame) };
+            let exit = unsafe { B::enter(self) };
             self.backend.resume_event();
             self.take_task_priority();
             if let Step::Leave(exit) = self.handle(exit) {
@@ -163,127 +228,15 @@ impl<H: AxVMHal> X86VCpu<H> {
             }
         }
     }
-}
 
-impl<H: AxVMHal> AxArchVCpu for X86VCpu<H> {
-    type CreateConfig = CreateConfig<H>;
-    type SetupConfig = ();
-
-    fn new(config: CreateConfig<H>) -> Result<Self> {
-        let CreateConfig {
-            machine,
-            devices,
-            id,
-            interrupts,
-        } = config;
-        let control = machine.controls.get(id).ok_or(Error::NoSuchVCpu(id))?;
-        let (has_xsave, states) = (machine.cpuid.has_xsave(), machine.cpuid.states());
-        Ok(Self {
-            control: control.clone(),
-            devices,
-            id,
-            frame: Frame::default(),
-            backend: Backend::new(&machine.hal, &machine.maps)?,
-            msrs: Msrs::new(),
-            extended: Extended::new(&machine.hal, has_xsave, states)?,
-            interrupts,
-            tsc_offset: 0,
-            awaits_answer: false,
-            is_published: false,
-            breakpoints: Breakpoints::default(),
-            bound_on: None,
-            came_from: None,
-            machine,
-        })
-    }
-
-    fn set_entry(&mut self, entry: GuestPhysAddr) -> Result<()> {
-        self.backend.go_on_at(entry.as_usize() as u64);
-        Ok(())
-    }
-
-    fn set_ept_root(&mut self, root: HostPhysAddr) -> Result<()> {
-        self.backend.set_nested_root(root);
-        Ok(())
-    }
-
-    fn setup(&mut self, (): ()) -> Result<()> {
-        self.power_on();
-        Ok(())
-    }
-
-    fn devices(&self) -> &AxVmDevices {
-        &self.devices
-    }
-
-    fn run(&mut self) -> Result<AxVCpuExitReason> {
-        let cpu = self.bound_on.ok_or(Error::Unsupported("not bound"))?;
-        let interrupts = regs::close_interrupts();
-        self.serve_timer();
-        let exit = self.run_guest(cpu);
-        self.step_outside();
-        regs::restore_interrupts(interrupts);
-        Ok(exit)
-    }
-
-    fn bind(&mut self) -> Result<()> {
-        let cpu = self.machine.hal.current_pcpu_id();
-        let lease = self
-            .machine
-            .tlb
-            .enter(&ASIDS, self.id, cpu.0, self.came_from);
-        self.backend.bind();
-        // The host's own is 0.
-        let asid = u32::try_from(lease.vmid.saturating_add(1)).unwrap_or(1);
-        self.backend.set_address_space(asid, lease.flush);
-        self.backend.set_tsc_offset(self.tsc_offset);
-        if self.machine.cpuid.has_tsc_aux() {
-            regs::write_msr(Msr::TSC_AUX, self.msrs.tsc_aux);
-        }
-        self.extended.load(cpu.0);
-        self.interrupts.forget_alarm();
-        self.came_from = Some(cpu.0);
-        self.bound_on = Some(cpu);
-        Ok(())
-    }
-
-    fn unbind(&mut self) -> Result<()> {
-        let Some(cpu) = self.bound_on.take() else {
-            return Ok(());
-        };
-        self.extended.store(cpu.0);
-        if self.breakpoints.store() {
-            self.backend.give_debug(DebugOwner::Nobody);
-        }
-        self.backend.unbind();
-        Ok(())
-    }
-
-    fn set_gpr(&mut self, reg: usize, value: u64) {
-        self.frame.set(reg, value);
-    }
-
-    fn inject_interrupt(&mut self, vector: u64) -> Result<()> {
-        self.machine.fabric.inject(self.id, vector as u8);
-        Ok(())
-    }
-
-    fn set_return_value(&mut self, value: u64) {
-        self.answer(value);
-    }
-
-    fn refuse_access(&mut self, _access: GuestAccess) {}
-
-    fn guest_pc(&self) -> u64 {
+    /// Returns the linear address of the next instruction.
+    pub(crate) fn guest_pc(&self) -> u64 {
         let base = self.backend.segment_base(SegmentName::Cs);
         base.wrapping_add(self.backend.rip())
     }
 
-    fn next_timer_ns(&self) -> Option<u64> {
-        self.timer_deadline_ns()
-    }
-
-    fn dump(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+    /// Prints the registers.
+    pub(crate) fn dump(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
         let backend = &self.backend;
         let (rip, flags, cs) = (
             backend.rip(),

@@ -19,6 +19,7 @@ use axvm::{
 
 use crate::{
     backend::Maps,
+    chosen::{CreateConfig, X86VCpu},
     cpuid::{Cpuid, Rates},
     fabric::{Fabric, IoApicPage, PairPorts},
     interrupts::Interrupts,
@@ -28,7 +29,6 @@ use crate::{
     pc::{self, acpi, cmos::Inventory, layout, ports},
     percpu,
     timer::GuestTime,
-    vcpu::{CreateConfig, X86VCpu},
 };
 
 /// As many as an xAPIC's identifiers and the tables provide for.

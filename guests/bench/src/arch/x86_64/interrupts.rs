@@ -76,6 +76,9 @@ pub fn measure() -> Result<(), Failure> {
         round_trip("x2apic-self-ipi", x2apic_ipi)?;
         round_trip("x2apic-self-ipi-icr", x2apic_icr)?;
         round_trip("timer-soon", x2apic_timer)?;
+        timer::disarm();
+        apic::use_memory();
+        round_trip("xapic-self-ipi", xapic_ipi)?;
     } else {
         round_trip("xapic-self-ipi", xapic_ipi)?;
         round_trip("timer-soon", xapic_timer)?;

@@ -81,6 +81,16 @@ pub fn init_cpu() {
     write(TIMER_ENTRY, MASKED);
 }
 
+/// Switches the only CPU in use from MSRs to memory, by way of no APIC at all.
+pub fn use_memory() {
+    // SAFETY: the CPU has the register, and nobody waits for an interrupt.
+    let base = unsafe { port::read_msr(BASE_MSR) } & !(BASE_ENABLE | BASE_X2APIC);
+    // SAFETY: as above; `init_cpu` enables it again.
+    unsafe { port::write_msr(BASE_MSR, base) };
+    IS_X2APIC.store(false, Ordering::Relaxed);
+    init_cpu();
+}
+
 /// Tells whether the registers are MSRs.
 pub fn is_x2apic() -> bool {
     IS_X2APIC.load(Ordering::Relaxed)

@@ -17,9 +17,7 @@ register_bitfields![u64,
         /// Interrupt when at most one list register is in use.
         UIE OFFSET(1) NUMBITS(1) [],
         /// Interrupt when no list register is pending.
-        NPIE OFFSET(3) NUMBITS(1) [],
-        /// How many interrupts were ended that were in no list register.
-        EOI_COUNT OFFSET(27) NUMBITS(5) []
+        NPIE OFFSET(3) NUMBITS(1) []
     ],
 
     pub(crate) ICH_VTR [

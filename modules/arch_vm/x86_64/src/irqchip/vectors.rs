@@ -94,6 +94,11 @@ impl SharedVectorSet {
             .is_some_and(|word| word.load(SeqCst) & bit != 0)
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.words().into_iter().fold(0, |all, word| all | word) == 0
+    }
+
     pub(super) fn clear(&self) {
         self.0.iter().for_each(|word| word.store(0, SeqCst));
     }

@@ -27,6 +27,8 @@ impl Msr {
     pub(crate) const MTRR_DEFAULT: Self = Self(0x2ff);
     pub(crate) const TSC_DEADLINE: Self = Self(0x6e0);
     pub(crate) const X2APIC_FIRST: Self = Self(0x800);
+    pub(crate) const X2APIC_END: Self = Self(0x80b);
+    pub(crate) const X2APIC_SELF_IPI: Self = Self(0x83f);
     pub(crate) const X2APIC_LAST: Self = Self(0x8ff);
     pub(crate) const EFER: Self = Self(0xc000_0080);
     pub(crate) const STAR: Self = Self(0xc000_0081);

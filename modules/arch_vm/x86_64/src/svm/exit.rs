@@ -22,18 +22,18 @@ const SMI: u64 = 0x62;
 const INIT: u64 = 0x63;
 const VINTR: u64 = 0x64;
 const RDPMC: u64 = 0x6f;
-const CPUID: u64 = 0x72;
+pub(super) const CPUID: u64 = 0x72;
 const RSM: u64 = 0x73;
 const IRET: u64 = 0x74;
 const INVD: u64 = 0x76;
 const HLT: u64 = 0x78;
 const INVLPGA: u64 = 0x7a;
 const IOIO_CODE: u64 = 0x7b;
-const MSR: u64 = 0x7c;
+pub(super) const MSR: u64 = 0x7c;
 const FERR_FREEZE: u64 = 0x7e;
 const SHUTDOWN: u64 = 0x7f;
 const VMRUN: u64 = 0x80;
-const VMMCALL: u64 = 0x81;
+pub(super) const VMMCALL: u64 = 0x81;
 const VMLOAD: u64 = 0x82;
 const SKINIT: u64 = 0x86;
 const WBINVD: u64 = 0x89;
@@ -44,6 +44,8 @@ const RDPRU: u64 = 0x8e;
 const INVLPGB: u64 = 0xa0;
 const TLBSYNC: u64 = 0xa4;
 const NESTED_PAGE_FAULT: u64 = 0x400;
+/// Of the codes that are left to software: `fast` has finished the exit.
+pub(super) const ANSWERED: u64 = 0xf000_0000;
 /// The code of an entry that failed; QEMU stores its low half only.
 const INVALID: u32 = u32::MAX;
 
@@ -61,6 +63,7 @@ pub(super) fn decode(control: &Control) -> Exit {
         HLT => Exit::Halt,
         CPUID => Exit::Cpuid,
         VMMCALL => Exit::Hypercall,
+        ANSWERED => Exit::Answered,
         _ => rare(code, control),
     }
 }

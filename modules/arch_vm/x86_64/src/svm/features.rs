@@ -21,7 +21,6 @@ bitflags! {
     struct Offered: u32 {
         const NESTED_PAGING = 1 << 0;
         const NEXT_RIP = 1 << 3;
-        const CLEAN_BITS = 1 << 5;
         const FLUSH_BY_ASID = 1 << 6;
         const DECODE_ASSISTS = 1 << 7;
     }
@@ -34,8 +33,6 @@ pub(crate) struct Features {
     pub(crate) asids: u32,
     /// It says where the next instruction is.
     pub(crate) has_next_rip: bool,
-    /// It says what has to be read again on an entry.
-    pub(crate) has_clean_bits: bool,
     /// It can forget one address space.
     pub(crate) has_flush_by_asid: bool,
     /// It says which bytes an instruction that faulted had.
@@ -65,7 +62,6 @@ impl Features {
         Ok(Self {
             asids: ebx,
             has_next_rip: offered.contains(Offered::NEXT_RIP),
-            has_clean_bits: offered.contains(Offered::CLEAN_BITS),
             has_flush_by_asid: offered.contains(Offered::FLUSH_BY_ASID),
             has_decode_assists: offered.contains(Offered::DECODE_ASSISTS),
         })

@@ -3,7 +3,8 @@
 //!
 //! Chosen once by CPUID; everything above it sees only [`Svm`]'s methods, which
 //! are those that a backend for VMX would have. `vmcb` is the hardware's block,
-//! `exit` what its codes mean, `maps` what is intercepted, `entry` the assembly.
+//! `exit` what its codes mean, `maps` what is intercepted, `entry` the assembly,
+//! `fast` what is finished before the world is switched.
 //!
 //! Spec: AMD64 APM 2, "Secure Virtual Machine".
 
@@ -13,6 +14,7 @@
 )]
 mod entry;
 mod exit;
+mod fast;
 mod features;
 mod maps;
 mod state;

@@ -9,9 +9,10 @@
 //! Interrupts", "VMCB State Caching".
 
 use alloc::sync::Arc;
+use core::mem::offset_of;
 
 use axvm::{AxVMHal, HostPhysAddr, Result, vmid::Flush};
-use tock_registers::fields::FieldValue;
+use tock_registers::{LocalRegisterCopy, fields::FieldValue};
 
 use super::{
     Features, Maps, entry, exit,
@@ -20,11 +21,12 @@ use super::{
 use crate::{
     backend::{DebugOwner, NmiWatch},
     exit::{Event, Exception, Exit},
-    frame::{Frame, RAX, RSP},
+    frame::{RAX, RSP},
     frames::Frames,
     insn::{CodeSize, SegmentName},
     pc::boot::{self, BootState},
     regs::{self, EFER, Msr, RFLAGS, bits},
+    vcpu::VCpu,
 };
 
 /// The frames of a vCPU: its block, the host's block, the host's save area.
@@ -41,6 +43,8 @@ const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
 const DR6_AT_RESET: u64 = 0xffff_0ff0;
 const DR7_AT_RESET: u64 = 0x400;
 const PAT_AT_RESET: u64 = 0x0007_0406_0007_0406;
+/// All that a CPU may have kept; one that keeps less, or nothing, ignores the rest.
+const ALL_CLEAN: u32 = 0x7ff;
 /// The code segment's attributes: 64-bit code, and 32-bit operands.
 const ATTRIBUTE_LONG: u16 = 1 << 9;
 const ATTRIBUTE_BIG: u16 = 1 << 10;
@@ -51,18 +55,20 @@ pub(crate) struct Svm<H: AxVMHal> {
     /// The block points to them.
     _maps: Arc<Maps<H>>,
     frames: Frames<H>,
-    /// What has not changed since the last entry.
-    clean: u32,
+    /// Where the hypervisor sees the block.
+    block: usize,
 }
 
 impl<H: AxVMHal> Svm<H> {
     /// Makes the block of a vCPU.
     pub(crate) fn new(hal: &H, features: Features, maps: Arc<Maps<H>>) -> Result<Self> {
+        let frames = Frames::new(hal, FRAMES)?;
+        let block = frames.pointer(GUEST) as usize;
         let mut svm = Self {
             features,
-            frames: Frames::new(hal, FRAMES)?,
+            frames,
             _maps: maps.clone(),
-            clean: 0,
+            block,
         };
         let control = &mut svm.vmcb_mut().control;
         control.io_map = maps.io();
@@ -79,25 +85,26 @@ impl<H: AxVMHal> Svm<H> {
 
     #[inline]
     fn vmcb(&self) -> &Vmcb {
-        let block = self.frames.pointer(GUEST).cast::<Vmcb>();
+        let block = self.block as *const Vmcb;
         // SAFETY: the frame is this value's alone, and the CPU uses it in `enter` only.
         unsafe { &*block }
     }
 
     #[inline]
     fn vmcb_mut(&mut self) -> &mut Vmcb {
-        let block = self.frames.pointer(GUEST).cast::<Vmcb>();
+        let block = self.block as *mut Vmcb;
         // SAFETY: as for `vmcb`.
         unsafe { &mut *block }
     }
 
+    #[inline]
     fn save_mut(&mut self) -> &mut Save {
         &mut self.vmcb_mut().save
     }
 
     /// Notes that something changed which the CPU may have kept.
     fn changed(&mut self, what: FieldValue<u32, CLEAN::Register>) {
-        self.clean &= !what.mask();
+        self.vmcb_mut().control.clean &= !what.mask();
     }
 
     /// Sets the root of the nested page tables.
@@ -132,7 +139,7 @@ impl<H: AxVMHal> Svm<H> {
         (control.event, control.shadow) = (0, 0);
         control.vintr = VINTR::MASKING::SET.value;
         control.intercept_first = first_intercepts().value;
-        self.clean = 0;
+        control.clean = 0;
     }
 
     /// Comes to this CPU.
@@ -140,8 +147,11 @@ impl<H: AxVMHal> Svm<H> {
         regs::write_msr(Msr::VM_HSAVE_PA, self.frames.physical(SAVE_AREA));
         // SAFETY: the frame is this value's, and `percpu` has switched SVM on.
         unsafe { entry::save_host(self.frames.physical(HOST)) };
-        self.clean = 0;
+        self.vmcb_mut().control.clean = 0;
     }
+
+    /// Leaves this CPU, where nothing is left behind.
+    pub(crate) fn unbind(&mut self) {}
 
     /// Sets the address space identifier, and what the TLB forgets on the next entry.
     pub(crate) fn set_address_space(&mut self, asid: u32, flush: Flush) {
@@ -162,32 +172,72 @@ impl<H: AxVMHal> Svm<H> {
         self.changed(CLEAN::INTERCEPTS::SET);
     }
 
-    /// Runs the guest until it leaves, and says why.
+    /// Runs the guest until it leaves for what `fast` does not finish, and says why.
     ///
     /// # Safety
     ///
     /// 1. The vCPU is bound to this CPU, and interrupts are closed.
     /// 2. Its nested page tables map what is the guest's.
     #[inline]
-    pub(crate) unsafe fn enter(&mut self, frame: &mut Frame) -> Exit {
-        let clean = match self.features.has_clean_bits {
-            true => self.clean,
-            false => 0,
-        };
-        let (guest, host) = (self.frames.physical(GUEST), self.frames.physical(HOST));
-        let vmcb = self.vmcb_mut();
-        vmcb.control.clean = clean;
-        vmcb.save.rax = frame.get(RAX);
-        vmcb.save.rsp = frame.get(RSP);
-        // SAFETY: 1 and 2 are the caller's; `new` has set the intercepts and `bind`
-        // has stored the host's state.
-        unsafe { entry::enter(frame, guest, host) };
-        let vmcb = self.vmcb_mut();
-        vmcb.control.tlb_control = tlb::KEEP;
-        frame.set(RAX, vmcb.save.rax);
-        frame.set(RSP, vmcb.save.rsp);
-        self.clean = u32::MAX;
-        exit::decode(&self.vmcb().control)
+    pub(crate) unsafe fn run(vcpu: &mut VCpu<H, Self>) -> Exit {
+        const { assert!(offset_of!(VCpu<H, Self>, frame) == 0) };
+        let (rax, rsp) = (vcpu.frame.get(RAX), vcpu.frame.get(RSP));
+        let svm = &mut vcpu.backend;
+        let (guest, host) = (svm.frames.physical(GUEST), svm.frames.physical(HOST));
+        let save = svm.save_mut();
+        (save.rax, save.rsp) = (rax, rsp);
+        // SAFETY: 1 and 2 are the caller's; `new` has set the intercepts, `bind` has
+        // stored the host's state, and the frame comes first.
+        unsafe { entry::enter(vcpu, guest, host) };
+        let save = vcpu.backend.save();
+        let (rax, rsp) = (save.rax, save.rsp);
+        vcpu.frame.set(RAX, rax);
+        vcpu.frame.set(RSP, rsp);
+        exit::decode(&vcpu.backend.vmcb().control)
+    }
+
+    /// Notes what holds after each exit: the CPU has what the block has, and what
+    /// was to be delivered is, unless the block says that it was interrupted.
+    #[inline]
+    pub(super) fn note_exit(&mut self) {
+        let control = &mut self.vmcb_mut().control;
+        control.clean = ALL_CLEAN;
+        control.tlb_control = tlb::KEEP;
+        control.event = 0;
+    }
+
+    /// Returns why the guest left.
+    #[inline]
+    pub(super) fn exit_code(&self) -> u64 {
+        self.vmcb().control.exit_code
+    }
+
+    /// Tells whether an access to a model-specific register was a write.
+    #[inline]
+    pub(super) fn is_msr_write(&self) -> bool {
+        self.vmcb().control.exit_info_1 != 0
+    }
+
+    /// Notes that nothing is left to do of an exit.
+    pub(super) fn set_answered(&mut self) {
+        self.vmcb_mut().control.exit_code = exit::ANSWERED;
+    }
+
+    #[inline]
+    pub(super) fn rax(&self) -> u64 {
+        self.save().rax
+    }
+
+    #[inline]
+    pub(super) fn set_rax(&mut self, value: u64) {
+        self.save_mut().rax = value;
+    }
+
+    /// Returns the event whose delivery this exit interrupted.
+    #[inline]
+    pub(super) fn interrupted_event(&self) -> Option<LocalRegisterCopy<u64, EVENT::Register>> {
+        let event = bits::<EVENT::Register>(self.vmcb().control.exit_event);
+        event.is_set(EVENT::VALID).then_some(event)
     }
 
     /// Returns the address of the next instruction to execute.
@@ -363,18 +413,14 @@ impl<H: AxVMHal> Svm<H> {
     pub(crate) fn resume_event(&mut self) {
         const BREAKPOINT: u64 = 3;
         const OVERFLOW: u64 = 4;
-        let event = bits::<EVENT::Register>(self.vmcb().control.exit_event);
-        let control = &mut self.vmcb_mut().control;
-        // The hardware has delivered it, or says so here.
-        control.event = 0;
-        if !event.is_set(EVENT::VALID) {
+        let Some(event) = self.interrupted_event() else {
             return;
-        }
+        };
         let is_software = event.matches_all(EVENT::KIND::Software)
             || event.matches_all(EVENT::KIND::Exception)
                 && matches!(event.read(EVENT::VECTOR), BREAKPOINT | OVERFLOW);
         if !is_software {
-            control.event = event.get();
+            self.vmcb_mut().control.event = event.get();
         }
     }
 

@@ -11,77 +11,44 @@
 use core::arch::global_asm;
 
 use super::fields::HOST_RSP;
-use crate::frame::Frame;
+use crate::{
+    frame::Frame,
+    moves::{host_kept, kept, scratch},
+};
 
 global_asm!(
-    r#"
-    .pushsection .text.vmx_enter, "ax"
-    .globl  vmx_enter
-vmx_enter:                              // rdi frame, esi nonzero after the first entry
-    push    rbx
-    push    rbp
-    push    r12
-    push    r13
-    push    r14
-    push    r15
-    push    rdi
-    mov     eax, {host_rsp}
-    vmwrite rax, rsp
-    test    esi, esi
-    mov     rax, [rdi]
-    mov     rcx, [rdi + 8]
-    mov     rdx, [rdi + 16]
-    mov     rbx, [rdi + 24]
-    mov     rbp, [rdi + 40]
-    mov     rsi, [rdi + 48]
-    mov     r8, [rdi + 64]
-    mov     r9, [rdi + 72]
-    mov     r10, [rdi + 80]
-    mov     r11, [rdi + 88]
-    mov     r12, [rdi + 96]
-    mov     r13, [rdi + 104]
-    mov     r14, [rdi + 112]
-    mov     r15, [rdi + 120]
-    mov     rdi, [rdi + 56]
-    jnz     2f
-    vmlaunch
-    jmp     3f
-2:
-    vmresume
-3:
-    pop     rdi
-    mov     eax, 1
-    jmp     4f
-    .globl  vmx_exit
-vmx_exit:
-    xchg    rax, [rsp]
-    mov     [rax + 8], rcx
-    mov     [rax + 16], rdx
-    mov     [rax + 24], rbx
-    mov     [rax + 40], rbp
-    mov     [rax + 48], rsi
-    mov     [rax + 56], rdi
-    mov     [rax + 64], r8
-    mov     [rax + 72], r9
-    mov     [rax + 80], r10
-    mov     [rax + 88], r11
-    mov     [rax + 96], r12
-    mov     [rax + 104], r13
-    mov     [rax + 112], r14
-    mov     [rax + 120], r15
-    pop     rcx
-    mov     [rax], rcx
-    xor     eax, eax
-4:
-    pop     r15
-    pop     r14
-    pop     r13
-    pop     r12
-    pop     rbp
-    pop     rbx
-    ret
-    .popsection
-    "#,
+    ".pushsection .text.vmx_enter, \"ax\"",
+    ".globl  vmx_enter",
+    "vmx_enter:",                           // rdi frame, esi nonzero after the first entry
+    host_kept!(push),
+    "push    rdi",
+    "mov     eax, {host_rsp}",
+    "vmwrite rax, rsp",
+    "test    esi, esi",
+    "mov     rax, [rdi]",
+    kept!(load "rdi"),
+    scratch!(load "rdi"),
+    "jnz     2f",
+    "vmlaunch",
+    "jmp     3f",
+    "2:",
+    "vmresume",
+    "3:",
+    "pop     rdi",
+    "mov     eax, 1",
+    "jmp     4f",
+    ".globl  vmx_exit",
+    "vmx_exit:",
+    "xchg    rax, [rsp]",
+    scratch!(store "rax"),
+    kept!(store "rax"),
+    "pop     rcx",
+    "mov     [rax], rcx",
+    "xor     eax, eax",
+    "4:",
+    host_kept!(pop),
+    "ret",
+    ".popsection",
     host_rsp = const HOST_RSP,
 );
 

@@ -40,6 +40,7 @@ use crate::{
     frames::{Frames, PAGE_BYTES},
     pc::boot::BootState,
     regs::{self, CR0, CR4},
+    vcpu::VCpu,
 };
 
 /// The frames of a vCPU: its VMCS, the CPU's own region, the virtual APIC page.
@@ -329,7 +330,18 @@ impl<H: AxVMHal> Vmx<H> {
     /// 1. The vCPU is bound to this CPU, and interrupts are closed.
     /// 2. Its nested page tables map what is the guest's.
     #[inline]
-    pub(crate) unsafe fn enter(&mut self, frame: &mut Frame) -> Exit {
+    pub(crate) unsafe fn run(vcpu: &mut VCpu<H, Self>) -> Exit {
+        // SAFETY: 1 and 2 are the caller's.
+        unsafe { vcpu.backend.enter(&mut vcpu.frame) }
+    }
+
+    /// Does the same for the general registers in a frame.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::run`].
+    #[inline]
+    pub(super) unsafe fn enter(&mut self, frame: &mut Frame) -> Exit {
         if self.here.is_none() {
             return Exit::Failed(NOT_LOADED);
         }

@@ -53,7 +53,7 @@ impl LocalApic {
         time: &impl Time,
     ) -> Result<Effect, GeneralProtection> {
         match msr {
-            MSR_TSC_DEADLINE => self.timer.set_tsc_deadline(value, time),
+            MSR_TSC_DEADLINE => self.set_tsc_deadline(value, time),
             MSR_BASE => self.set_base(value)?,
             _ => return self.write_x2apic(msr, value, time),
         }

@@ -194,6 +194,49 @@ impl LocalApic {
         self.update_priority();
     }
 
+    /// Tells whether its registers are MSRs.
+    #[inline]
+    pub(crate) fn is_x2apic(&self) -> bool {
+        self.mode == Mode::X2Apic
+    }
+
+    /// Takes an interrupt of this vCPU to itself at once; tells whether it may.
+    ///
+    /// It may if nothing else is requested, so that it is next, and no I/O APIC has
+    /// to hear of the vector.
+    #[inline]
+    pub(crate) fn take_own(&mut self, vector: u8) -> bool {
+        let may = vector & CLASS > self.processor_priority & CLASS
+            && vector >= FIRST_VECTOR
+            && self.spurious.is_set(SPURIOUS::ENABLE)
+            && self.inbox.requests.is_empty()
+            && !self.inbox.levels.contains(vector);
+        if may {
+            self.in_service.insert(vector);
+            // Its class is above that of all others and of the task priority.
+            self.processor_priority = vector & CLASS;
+        }
+        may
+    }
+
+    /// Ends the interrupt of the highest vector in service, if no I/O APIC has to
+    /// hear of it; `is_stale` tells whether another may follow.
+    #[inline]
+    pub(crate) fn end_alone(&mut self) -> Option<()> {
+        if !self.is_x2apic() {
+            return None;
+        }
+        let vector = self.in_service.highest()?;
+        if self.inbox.levels.contains(vector) {
+            return None;
+        }
+        let was_stale = self.is_stale;
+        self.in_service.remove(vector);
+        self.update_priority();
+        self.is_stale = was_stale || !self.inbox.requests.is_empty();
+        Some(())
+    }
+
     /// Ends the interrupt of the highest vector in service.
     fn end(&mut self) -> Effect {
         let Some(vector) = self.in_service.highest() else {
@@ -259,6 +302,12 @@ impl LocalApic {
         self.is_stale = true;
     }
 
+    /// Writes IA32_TSC_DEADLINE.
+    #[inline]
+    pub(crate) fn set_tsc_deadline(&mut self, tsc: u64, time: &impl Time) {
+        self.timer.set_tsc_deadline(tsc, time);
+    }
+
     /// Returns when the timer's interrupt comes on the host's clock, or [`NEVER`].
     pub(crate) fn timer_deadline_ns(&self) -> u64 {
         self.timer.deadline_ns()
@@ -281,7 +330,7 @@ impl LocalApic {
     }
 
     /// Interrupts itself.
-    fn send_self(&mut self, vector: u8) {
+    pub(crate) fn send_self(&mut self, vector: u8) {
         if vector < FIRST_VECTOR {
             let both = ERRORS::SEND_ILLEGAL::SET + ERRORS::RECEIVE_ILLEGAL::SET;
             return self.raise_error(both.value);
