@@ -8,10 +8,13 @@ use bitflags::bitflags;
 
 use crate::regs::{self, EFER, Leaf, Msr};
 
+const HYPERVISOR: u32 = 0x4000_0000;
 const EXTENDED_FEATURES: u32 = 0x8000_0001;
 const SVM_FEATURES: u32 = 0x8000_000a;
 /// In ecx of the extended features.
 const HAS_SVM: u32 = 1 << 2;
+/// How QEMU's emulation calls itself.
+const EMULATION: [u8; 12] = *b"TCGTCGTCGTCG";
 /// In VM_CR: firmware has switched SVM off.
 const SVM_DISABLED: u64 = 1 << 4;
 
@@ -37,6 +40,11 @@ pub(crate) struct Features {
     pub(crate) has_flush_by_asid: bool,
     /// It says which bytes an instruction that faulted had.
     pub(crate) has_decode_assists: bool,
+    /// It may deliver an injected interrupt a second time: QEMU's emulation keeps
+    /// the vector as an exception to come until something else replaces it, and
+    /// delivers it, interrupts closed or not, when it is kicked before that. What
+    /// is a virtual interrupt comes once.
+    pub(crate) repeats_interrupts: bool,
 }
 
 impl Features {
@@ -46,7 +54,12 @@ impl Features {
         if ecx & HAS_SVM == 0 {
             return Err(Error::Unsupported("it has neither SVM nor VMX"));
         }
-        Self::of(regs::cpuid(SVM_FEATURES, 0))
+        let [_, name @ ..] = regs::cpuid(HYPERVISOR, 0);
+        let is_emulated = name.map(u32::to_le_bytes).as_flattened() == EMULATION;
+        Ok(Self {
+            repeats_interrupts: is_emulated,
+            ..Self::of(regs::cpuid(SVM_FEATURES, 0))?
+        })
     }
 
     fn of([_, ebx, _, edx]: Leaf) -> Result<Self> {
@@ -64,6 +77,7 @@ impl Features {
             has_next_rip: offered.contains(Offered::NEXT_RIP),
             has_flush_by_asid: offered.contains(Offered::FLUSH_BY_ASID),
             has_decode_assists: offered.contains(Offered::DECODE_ASSISTS),
+            repeats_interrupts: false,
         })
     }
 }
@@ -82,4 +96,56 @@ pub(crate) fn enable() -> Result<()> {
 pub(crate) fn disable() {
     let efer = regs::read_msr(Msr::EFER);
     regs::write_msr(Msr::EFER, efer & !EFER::SVME::SET.value);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arch_vm_host::testing::StdHost;
+
+    use super::*;
+    use crate::{
+        exit::Event,
+        regs::set_cpuid,
+        svm::{Maps, Svm},
+        testing::host,
+    };
+
+    fn features() -> Features {
+        set_cpuid(EXTENDED_FEATURES, 0, [0, 0, HAS_SVM, 0]);
+        set_cpuid(SVM_FEATURES, 0, [0, 16, 0, 1]);
+        Features::detect().unwrap()
+    }
+
+    fn svm(features: Features) -> Svm<StdHost> {
+        let host = host();
+        let maps = Arc::new(Maps::new(&host).unwrap());
+        Svm::new(&host, features, maps).unwrap()
+    }
+
+    #[test]
+    fn an_interrupt_is_injected_as_what_comes_once() {
+        const INTERRUPT: (u64, u64, u64) = (0, 0xec, 0);
+        let event = Event::Interrupt(0xec);
+        let mut hardware = svm(features());
+        hardware.inject(event);
+        assert_eq!(hardware.event(), Some(INTERRUPT));
+        let name = [b"TCGT", b"CGTC", b"GTCG"].map(|part| u32::from_le_bytes(*part));
+        let [first, second, third] = name;
+        set_cpuid(HYPERVISOR, 0, [0, first, second, third]);
+        let mut emulation = svm(features());
+        emulation.open_window(3);
+        emulation.inject(event);
+        emulation.close_window();
+        assert_eq!((emulation.event(), emulation.has_event()), (None, true));
+        emulation.open_window(3);
+        assert_eq!(
+            emulation.event(),
+            Some(INTERRUPT),
+            "the window has its place"
+        );
+        emulation.note_exit();
+        assert!(!emulation.has_event());
+    }
 }

@@ -386,10 +386,20 @@ impl<H: AxVMHal> Svm<H> {
     #[inline]
     pub(crate) fn has_event(&self) -> bool {
         bits::<EVENT::Register>(self.vmcb().control.event).is_set(EVENT::VALID)
+            || self.virtual_event().is_some()
     }
 
     /// Delivers an event on the next entry.
     pub(crate) fn inject(&mut self, event: Event) {
+        match event {
+            Event::Interrupt(vector) if self.features.repeats_interrupts => {
+                self.inject_virtual(vector);
+            }
+            event => self.inject_now(event),
+        }
+    }
+
+    fn inject_now(&mut self, event: Event) {
         let number = |vector: u8| EVENT::VALID::SET + EVENT::VECTOR.val(vector.into());
         let value = match event {
             Event::Interrupt(vector) => number(vector) + EVENT::KIND::Interrupt,
@@ -405,6 +415,26 @@ impl<H: AxVMHal> Svm<H> {
         self.vmcb_mut().control.event = value.value;
     }
 
+    /// Delivers an interrupt on the next entry as a virtual one: it is pending, and
+    /// nothing but an interrupt of the host comes before it.
+    fn inject_virtual(&mut self, vector: u8) {
+        let control = &mut self.vmcb_mut().control;
+        let mut vintr = bits::<VINTR::Register>(control.vintr);
+        vintr.modify(VINTR::IRQ::SET + VINTR::IGNORE_TPR::SET + VINTR::VECTOR.val(vector.into()));
+        control.vintr = vintr.get();
+        control.intercept_first &= !FIRST::VINTR::SET.value;
+        self.changed(CLEAN::TPR::SET + CLEAN::INTERCEPTS::SET);
+    }
+
+    /// Returns the virtual interrupt that the guest has not taken; while a window
+    /// is open there is none.
+    fn virtual_event(&self) -> Option<u8> {
+        let control = &self.vmcb().control;
+        let vintr = bits::<VINTR::Register>(control.vintr);
+        let is_window = control.intercept_first & FIRST::VINTR::SET.value != 0;
+        (vintr.is_set(VINTR::IRQ) && !is_window).then(|| vintr.read(VINTR::VECTOR) as u8)
+    }
+
     /// Takes up an event again whose delivery was interrupted by this exit.
     ///
     /// Software interrupts and breakpoints are executed again, as RIP is still
@@ -416,6 +446,10 @@ impl<H: AxVMHal> Svm<H> {
         let Some(event) = self.interrupted_event() else {
             return;
         };
+        // What is pending still will be delivered anew.
+        if self.virtual_event().is_some() {
+            return;
+        }
         let is_software = event.matches_all(EVENT::KIND::Software)
             || event.matches_all(EVENT::KIND::Exception)
                 && matches!(event.read(EVENT::VECTOR), BREAKPOINT | OVERFLOW);
@@ -426,16 +460,24 @@ impl<H: AxVMHal> Svm<H> {
 
     /// Makes the guest leave as soon as it can take an interrupt of this priority.
     pub(crate) fn open_window(&mut self, priority: u8) {
+        if let Some(vector) = self.virtual_event() {
+            self.inject_now(Event::Interrupt(vector));
+        }
         let control = &mut self.vmcb_mut().control;
         let mut vintr = bits::<VINTR::Register>(control.vintr);
-        vintr.modify(VINTR::IRQ::SET + VINTR::PRIORITY.val(priority.into()));
+        vintr.modify(
+            VINTR::IRQ::SET + VINTR::IGNORE_TPR::CLEAR + VINTR::PRIORITY.val(priority.into()),
+        );
         control.vintr = vintr.get();
         control.intercept_first |= FIRST::VINTR::SET.value;
         self.changed(CLEAN::TPR::SET + CLEAN::INTERCEPTS::SET);
     }
 
-    /// Withdraws [`Self::open_window`].
+    /// Withdraws [`Self::open_window`], unless a virtual interrupt has done so.
     pub(crate) fn close_window(&mut self) {
+        if self.virtual_event().is_some() {
+            return;
+        }
         let control = &mut self.vmcb_mut().control;
         let mut vintr = bits::<VINTR::Register>(control.vintr);
         vintr.modify(VINTR::IRQ::CLEAR);
