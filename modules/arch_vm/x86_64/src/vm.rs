@@ -172,10 +172,9 @@ fn add_devices<H: AxVMHal>(
             cpus: parts.controls.len(),
         },
         line: &line,
+        timers: parts.timers,
     };
-    for device in pc::devices::add(&around, devices)? {
-        parts.timers.add(device);
-    }
+    pc::devices::add(&around, devices)?;
     let hpet = Hpet::new(clock.clone(), fabric.clone(), legacy);
     devices.add_mmio(
         Region::new(layout::HPET.into(), Hpet::REGION_BYTES)?,

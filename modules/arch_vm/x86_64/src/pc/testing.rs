@@ -4,7 +4,9 @@
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use axdevice::{AccessWidth, Clock, IoDevice, IrqLine, IrqSink, Lock, PowerRequest, PowerSink};
+use axdevice::{
+    AccessWidth, Alarm, Clock, IoDevice, IrqLine, IrqSink, Lock, PowerRequest, PowerSink,
+};
 
 /// One input of an interrupt controller.
 #[derive(Default)]
@@ -69,6 +71,28 @@ impl Clock for FakeClock {
 
     fn wall_ns(&self) -> u64 {
         self.wall_ns.load(Relaxed)
+    }
+}
+
+/// An alarm that notes when it has to ring.
+pub(super) struct FakeAlarm(AtomicU64);
+
+impl Default for FakeAlarm {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl FakeAlarm {
+    /// Takes the time at which it has to ring.
+    pub(super) fn take(&self) -> u64 {
+        self.0.swap(u64::MAX, Relaxed)
+    }
+}
+
+impl Alarm for FakeAlarm {
+    fn ring_by(&self, at_ns: u64) {
+        self.0.fetch_min(at_ns, Relaxed);
     }
 }
 
