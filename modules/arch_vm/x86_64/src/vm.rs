@@ -26,7 +26,7 @@ use crate::{
     irqchip::{ioapic, lapic},
     machine::Machine,
     nested::Nested,
-    pc::{self, acpi, cmos::Inventory, layout, ports},
+    pc::{self, acpi, boot::Firmware, cmos::Inventory, layout, ports},
     percpu,
     timer::GuestTime,
 };
@@ -118,8 +118,12 @@ impl<H: AxVMHal> ArchVm for X86Vm<H> {
         let cpus = self.machine.controls.len() as u8;
         let hpet = Some(Hpet::capabilities() as u32);
         let tables = acpi::tables(&acpi::Machine { cpus, hpet });
-        let ready = pc::boot::hand_over(&placement, &config.boot, &regions, tables.rsdp)?;
-        for chunk in [tables.chunk, pc::mp_table(cpus)]
+        let firmware = Firmware {
+            rsdp: tables.rsdp,
+            seed: boot::fdt::random(&self.machine.hal),
+        };
+        let ready = pc::boot::hand_over(&placement, &config.boot, &regions, &firmware)?;
+        for chunk in [tables.chunk, pc::mp_table(cpus), pc::reset::vector()]
             .iter()
             .chain(&ready.chunks)
         {

@@ -31,6 +31,8 @@ pub const HANDOVER: u64 = 0x8000;
 pub const CMDLINE: u64 = 0x9000;
 /// How much room it has, with its NUL.
 pub const CMDLINE_BYTES: usize = 0x1000;
+/// What Linux is told beside its zero page.
+pub const SETUP_DATA: u64 = 0xa000;
 
 /// The BIOS's data area at the end of the low 640 KiB.
 pub const EBDA: u64 = 0x9_fc00;
@@ -40,6 +42,8 @@ pub const LOW_END: u64 = 0xa_0000;
 pub const ACPI_TABLES: GuestRange = GuestRange::new(0xe_0000, 0x1_0000);
 /// The firmware's MP table.
 pub const MP_TABLE: GuestRange = GuestRange::new(0xf_0000, 0x1_0000);
+/// Where a CPU that is reset starts, at the firmware's end.
+pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// Where extended memory starts.
 pub const HIGH_MEMORY: u64 = 0x10_0000;
 /// What no image may be loaded into.
@@ -160,7 +164,15 @@ mod tests {
                 .find(|entry| entry.range.contains(address))
                 .map(|entry| entry.kind)
         };
-        for address in [0, GDT, PAGE_TABLES, HANDOVER, CMDLINE, HIGH_MEMORY] {
+        for address in [
+            0,
+            GDT,
+            PAGE_TABLES,
+            HANDOVER,
+            CMDLINE,
+            SETUP_DATA,
+            HIGH_MEMORY,
+        ] {
             assert_eq!(kind_of(address), Some(MemoryKind::Usable), "{address:#x}");
         }
         for address in [EBDA, ACPI_TABLES.first(), MP_TABLE.first(), 0xf_ffff] {

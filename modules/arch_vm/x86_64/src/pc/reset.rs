@@ -1,16 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! Three small registers that end or reset the machine.
+//! Three small registers that end or reset the machine, and the reset vector.
 //!
 //! [`SystemControl`] is port 0x92, [`PciPorts`] the configuration ports of a bus
 //! without devices with the reset control register among them, [`DebugExit`]
-//! QEMU's isa-debug-exit.
+//! QEMU's isa-debug-exit. [`vector`] is all that there is of a BIOS: guests jump to
+//! its start to reset the machine.
 //!
 //! Spec: Intel ICH9, "Fast A20 and Init", "Reset Control Register"; PCI Local
 //! Bus, "Configuration Mechanism #1"; QEMU, isa-debug-exit.
 
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 
 use axdevice::{AccessFault, AccessWidth, IoDevice, PowerRequest, PowerSink};
+
+use super::{boot::Chunk, layout::RESET_VECTOR, ports};
+
+/// Returns the code at F000:FFF0, which resets the machine by its control register.
+pub fn vector() -> Chunk {
+    const MOV_DX: u8 = 0xba;
+    const MOV_AL: u8 = 0xb0;
+    const OUT_DX_AL: u8 = 0xee;
+    const HLT: u8 = 0xf4;
+    let [low, high] = ports::RESET_CONTROL.to_le_bytes();
+    let value = RESET_KEPT | RESET_CPU;
+    let code = [MOV_DX, low, high, MOV_AL, value, OUT_DX_AL, HLT];
+    Chunk::new(RESET_VECTOR, Vec::from(code))
+}
 
 /// Port 0x92: a fast reset, and an A20 gate that is always open.
 pub struct SystemControl {

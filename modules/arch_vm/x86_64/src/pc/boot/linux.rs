@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! Linux's boot protocol: the zero page, and the 64-bit or 32-bit entry.
 //!
+//! Random bytes for the kernel to begin with are an element of a list that the
+//! zero page leads to; the kernel overwrites them as it takes them.
+//!
 //! Spec: Linux, Documentation/arch/x86/boot.rst and zero-page.rst.
 
 use alloc::vec::Vec;
@@ -8,8 +11,8 @@ use alloc::vec::Vec;
 use axvm::boot::{BzImage, GuestRange, ImageError};
 
 use super::{
-    super::layout::{self, CMDLINE, GDT, HANDOVER, PAGE_TABLES},
-    BootState, Information, check_cmdline,
+    super::layout::{self, CMDLINE, GDT, HANDOVER, PAGE_TABLES, SETUP_DATA},
+    BootState, Chunk, Information, Seed, check_cmdline,
     page::Page,
 };
 
@@ -21,6 +24,7 @@ const TYPE_OF_LOADER: usize = 0x210;
 const RAMDISK_IMAGE: usize = 0x218;
 const RAMDISK_SIZE: usize = 0x21c;
 const CMD_LINE_PTR: usize = 0x228;
+const SETUP_DATA_POINTER: usize = 0x250;
 /// Where a header ends at most, since the memory map follows.
 const HEADER_END: usize = 0x290;
 const E820_TABLE: usize = 0x2d0;
@@ -28,6 +32,16 @@ const E820_ENTRY_BYTES: usize = 20;
 
 /// A loader without a number of its own.
 const LOADER_UNDEFINED: u8 = 0xff;
+/// What an element of the list is: SETUP_RNG_SEED.
+const RNG_SEED: u32 = 9;
+
+/// Returns the list with a seed as its only element.
+pub(super) fn seed_list(seed: &Seed) -> Chunk {
+    let end = 0u64.to_le_bytes();
+    let words = [RNG_SEED, seed.len() as u32].map(u32::to_le_bytes);
+    let bytes = [end.as_slice(), words.as_flattened(), seed].concat();
+    Chunk::new(SETUP_DATA, bytes)
+}
 
 /// Returns the zero page and the first registers.
 pub(super) fn hand_over(
@@ -60,6 +74,9 @@ fn zero_page(image: &BzImage<'_>, information: &Information<'_>) -> Vec<u8> {
     page.u8(TYPE_OF_LOADER, LOADER_UNDEFINED);
     page.u32(CMD_LINE_PTR, CMDLINE as u32);
     page.u64(ACPI_RSDP_ADDR, information.rsdp);
+    if information.has_seed {
+        page.u64(SETUP_DATA_POINTER, SETUP_DATA);
+    }
     let initrd = information.initrd.unwrap_or(GuestRange::new(0, 0));
     let halves = |value: u64| (value as u32, (value >> 32) as u32);
     let (image_low, image_high) = halves(initrd.first());
@@ -105,6 +122,24 @@ mod tests {
         assert_eq!(u64_at(&page, last), MIB);
         assert_eq!(u64_at(&page, last + 8), 63 * MIB);
         assert_eq!(u32_at(&page, last + 16), 1);
+    }
+
+    #[test]
+    fn the_seed_is_in_the_list_that_the_zero_page_leads_to() {
+        let ready = ready(&boot(&bzimage()), 64 * MIB);
+        let list = at(&ready, u64_at(&at(&ready, HANDOVER), SETUP_DATA_POINTER));
+        assert_eq!(list.len(), 48);
+        assert_eq!(u64_at(&list, 0), 0, "the last element");
+        assert_eq!((u32_at(&list, 8), u32_at(&list, 12)), (9, 32));
+        assert_eq!(list[16..], SEED);
+    }
+
+    #[test]
+    fn without_a_seed_there_is_no_list() {
+        let ready = ready_with(&boot(&bzimage()), 64 * MIB, None).unwrap();
+        assert_eq!(u64_at(&at(&ready, HANDOVER), SETUP_DATA_POINTER), 0);
+        let start = |chunk: &Chunk| chunk.start.as_usize() as u64;
+        assert!(ready.chunks.iter().all(|chunk| start(chunk) != SETUP_DATA));
     }
 
     #[test]

@@ -75,20 +75,33 @@ struct Information<'a> {
     initrd: Option<GuestRange>,
     ram: &'a [RamRegion],
     rsdp: u64,
+    has_seed: bool,
 }
 
-/// Writes what the kernel's protocol wants; `rsdp` is where ACPI starts.
+/// What the firmware has to say.
+pub struct Firmware {
+    /// Where ACPI's tables start.
+    pub rsdp: u64,
+    /// Random bytes for the kernel, if the host has any.
+    pub seed: Option<Seed>,
+}
+
+/// As many random bytes as a kernel wants to begin with.
+pub type Seed = [u8; 32];
+
+/// Writes what the kernel's protocol wants.
 pub fn hand_over(
     placement: &Placement<'_>,
     boot: &BootConfig,
     ram: &[RamRegion],
-    rsdp: u64,
+    firmware: &Firmware,
 ) -> Result<Ready, ImageError> {
     let information = Information {
         cmdline: &boot.cmdline,
         initrd: placement.initrd.map(|initrd| initrd.range),
         ram,
-        rsdp,
+        rsdp: firmware.rsdp,
+        has_seed: firmware.seed.is_some(),
     };
     let entry = placement.entry.as_usize() as u64;
     let (structure, state) = match &placement.protocol {
@@ -101,6 +114,9 @@ pub fn hand_over(
         Chunk::new(layout::CMDLINE, command_line(&boot.cmdline)?),
         Chunk::new(layout::GDT, words(&state.gdt_entries())),
     ];
+    if let (Protocol::LinuxPc(_), Some(seed)) = (&placement.protocol, &firmware.seed) {
+        chunks.push(linux::seed_list(seed));
+    }
     if state.is_long() {
         chunks.push(Chunk::new(layout::PAGE_TABLES, words(&paging::identity())));
     }

@@ -8,10 +8,11 @@ use axvm::{
     boot::{self, ImageError},
 };
 
-use super::{super::layout, Ready, hand_over, rules};
+use super::{super::layout, Firmware, Ready, Seed, hand_over, rules};
 
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const RSDP: u64 = 0xe_0000;
+pub(super) const SEED: Seed = [0x5a; 32];
 
 pub(super) fn shared(bytes: &[u8]) -> ImageBytes {
     ImageBytes::Shared(bytes.into())
@@ -29,10 +30,18 @@ pub(super) fn boot(kernel: &[u8]) -> BootConfig {
 }
 
 pub(super) fn try_ready(config: &BootConfig, memory_bytes: u64) -> Result<Ready, ImageError> {
+    ready_with(config, memory_bytes, Some(SEED))
+}
+
+pub(super) fn ready_with(
+    config: &BootConfig,
+    memory_bytes: u64,
+    seed: Option<Seed>,
+) -> Result<Ready, ImageError> {
     let ram = layout::ram(memory_bytes);
     let image = boot::recognise(&config.kernel)?;
     let placement = boot::place(&image, config, &rules(&ram))?;
-    hand_over(&placement, config, &ram, RSDP)
+    hand_over(&placement, config, &ram, &Firmware { rsdp: RSDP, seed })
 }
 
 pub(super) fn ready(config: &BootConfig, memory_bytes: u64) -> Ready {
