@@ -81,6 +81,7 @@ fn greet() {
 
 /// Makes one CPU ready to run guests.
 fn set_up_cpu(cpu: usize) {
+    host::start_timer();
     host::enter_address_space();
     let enabled = arch::PerCpu::new().and_then(|mut per_cpu| {
         per_cpu.hardware_enable()?;

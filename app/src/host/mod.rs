@@ -33,5 +33,5 @@ pub use {
     hal::{Host, heap_free_bytes},
     memory::{device_tree, enter as enter_address_space, free_bytes, init as init_memory, initrd},
     thread::{on_each_cpu, sleep_ms, spawn},
-    timer::init as init_interrupts,
+    timer::{begin_here as start_timer, init as init_interrupts},
 };

@@ -6,6 +6,9 @@
 //! it rings the alarms whose time has come, hands ArceOS its tick when that is
 //! due, and programs the earliest of all. Interrupts between CPUs have no work of
 //! their own: they make a CPU leave its guest or its sleep, and look.
+//!
+//! Whoever handles a timer interrupt asks for the next. One that comes to any CPU
+//! while the handlers are exchanged would so be its last: [`begin_here`] asks anew.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -46,17 +49,21 @@ fn this_timer() -> Option<&'static CpuTimer> {
     TIMERS.get(this_cpu_id())
 }
 
-/// Takes both interrupts over from ArceOS's runtime; once is enough for all CPUs.
+/// Takes both interrupts over from ArceOS's runtime, for all CPUs; then each has to
+/// [`begin_here`].
 pub fn init() {
     let _guard = NoPreemptIrqSave::new();
     irq::unregister(time::irq_num());
     irq::register(time::irq_num(), on_interrupt);
     irq::unregister(irq::IPI_IRQ);
     irq::register(irq::IPI_IRQ, || {});
-    // Whoever handles a timer interrupt asks for the next: one that came while
-    // there was no handler would have been this CPU's last.
-    time::set_oneshot_timer(0);
     seat::init();
+}
+
+/// Starts the calling CPU's timer, whether or not ArceOS's runs still.
+pub fn begin_here() {
+    let _guard = NoPreemptIrqSave::new();
+    time::set_oneshot_timer(0);
 }
 
 /// Makes an alarm that was just set wait for the calling CPU's timer.
