@@ -19,6 +19,8 @@ ONIDLE ?= shell
 MODE ?= release
 # What stands for the machine: qemu, or bochs for an x86_64 with VMX (output only).
 EMULATOR ?= qemu
+# How QEMU runs an x86_64: tcg, in software, or kvm, on this machine's CPUs.
+ACCEL ?= tcg
 # More arguments for QEMU, e.g. QEMU_ARGS="-cpu neoverse-n1".
 QEMU_ARGS ?=
 # One system test to run, of those in tests/qemu.
@@ -35,7 +37,7 @@ IMAGE := build/$(ARCH)/$(MODE)/$(NAME)$(if $(wildcard $(A)/configs/$(ARCH).toml)
 BUNDLE := $(if $(strip $(VM)),build/vms.bundle)
 TEST_ARCHES := $(if $(filter command,$(firstword $(origin ARCH))),$(ARCH),$(ARCHES))
 HOST_FEATURES := --workspace --features axhive/host
-export SMP MEM LOG ONIDLE QEMU_ARGS
+export SMP MEM LOG ONIDLE ACCEL QEMU_ARGS
 # Named, it keeps rustup from fetching the targets of rust-toolchain.toml for host commands.
 export RUSTUP_TOOLCHAIN ?= stable
 
