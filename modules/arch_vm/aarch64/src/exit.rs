@@ -131,6 +131,29 @@ pub(crate) fn is_call(esr: u64) -> bool {
     Syndrome::new(esr).read(ESR::EC) == EC_HVC64
 }
 
+/// The syndrome of a write to ICC_SGI1R_EL1, but for the general register.
+const SGI: u64 = ESR::EC.val(EC_SYSREG).value
+    | ESR::IL::SET.value
+    | SYSREG_ISS::OP0.val(3).value
+    | SYSREG_ISS::CRN.val(12).value
+    | SYSREG_ISS::CRM.val(11).value
+    | SYSREG_ISS::OP2.val(5).value;
+
+/// Tells whether a synchronous exit is a write to ICC_SGI1R_EL1.
+#[inline]
+pub(crate) fn is_sgi(esr: u64) -> bool {
+    let mut syndrome = LocalRegisterCopy::<u64, SYSREG_ISS::Register>::new(esr);
+    syndrome.modify(SYSREG_ISS::RT::CLEAR);
+    syndrome.get() == SGI
+}
+
+/// Returns the general register of an MSR or MRS.
+#[inline]
+pub(crate) fn register_of(esr: u64) -> usize {
+    let syndrome = LocalRegisterCopy::<u64, SYSREG_ISS::Register>::new(esr);
+    syndrome.read(SYSREG_ISS::RT) as usize
+}
+
 /// Reads the syndrome of a synchronous exit.
 #[inline(always)]
 pub(crate) fn decode(esr: u64, far: u64, hpfar: u64) -> Trap {

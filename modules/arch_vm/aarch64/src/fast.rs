@@ -16,6 +16,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 use crate::{
     exit,
     interrupts::Cause,
+    irqchip::Sgi,
     psci,
     regs::{ELR_EL2, ESR_EL2},
     vcpu::Aarch64VCpu,
@@ -49,16 +50,39 @@ impl Left {
     pub(crate) const ENTRY: Self = Self(5);
 }
 
-/// Answers a call that always has the same answer.
+/// How many general registers are in the frame before `finish`, from x0 on.
+const STORED_FIRST: usize = 19;
+
+/// Answers a call that always has the same answer, and an SGI to oneself.
 pub(crate) extern "C" fn answer<H: AxVMHal>(vcpu: &mut Aarch64VCpu<H>) -> Left {
-    if exit::is_call(ESR_EL2.get())
+    let esr = ESR_EL2.get();
+    if exit::is_call(esr)
         && let Some(value) = psci::constant(vcpu.frame.get(0))
     {
         vcpu.frame.set(0, value);
         vcpu.control.stats().count(ExitKind::Firmware);
         return Left::NOTHING;
     }
-    Left::TRAP
+    match exit::is_sgi(esr) {
+        true => send_own_sgi(vcpu, exit::register_of(esr)),
+        false => Left::TRAP,
+    }
+}
+
+/// Sends an SGI that is for this vCPU alone, if it has a list register.
+// Not inlined, as all exits would pay for its registers.
+#[inline(never)]
+fn send_own_sgi<H: AxVMHal>(vcpu: &mut Aarch64VCpu<H>, rt: usize) -> Left {
+    if rt >= STORED_FIRST {
+        return Left::TRAP;
+    }
+    let sgi = Sgi::new(vcpu.id, vcpu.frame.get(rt));
+    if !sgi.is_only_for(vcpu.id) || !vcpu.interrupts.is_again(sgi.intid) {
+        return Left::TRAP;
+    }
+    ELR_EL2.set(ELR_EL2.get().wrapping_add(4));
+    vcpu.control.stats().count(ExitKind::SysReg);
+    Left::NOTHING
 }
 
 /// Finishes a synchronous exception that does not leave the architecture.
@@ -115,7 +139,7 @@ mod tests {
     /// Lets the guest leave with a syndrome.
     fn leave(vcpu: &mut VCpu, class: u64, iss: u64) -> Left {
         ELR_EL2.set(PC);
-        ESR_EL2.write(ESR::EC.val(class) + ESR::ISS.val(iss));
+        ESR_EL2.write(ESR::EC.val(class) + ESR::IL::SET + ESR::ISS.val(iss));
         match answer(vcpu) {
             Left::NOTHING => Left::NOTHING,
             _ => finish(vcpu),
@@ -214,11 +238,16 @@ mod tests {
         with_bound_vcpu(0, |vcpu| {
             open_gic(vcpu);
             vcpu.show_interrupts();
-            // MSR ICC_SGI1R_EL1, x3.
-            vcpu.frame.set(3, 5 << 24 | 1);
-            let iss = 3 << 20 | 5 << 17 | 12 << 10 | 3 << 5 | 11 << 1;
-            for _ in 0..3 {
-                assert_eq!(leave(vcpu, SYSREG, iss), Left::NOTHING);
+            // MSR ICC_SGI1R_EL1, first from a register that is stored late.
+            for (rt, first_tier) in [(20, Left::TRAP), (3, Left::NOTHING), (20, Left::TRAP)] {
+                vcpu.frame.set(rt as usize, 5 << 24 | 1);
+                let iss = 3 << 20 | 5 << 17 | 12 << 10 | rt << 5 | 11 << 1;
+                ELR_EL2.set(PC);
+                ESR_EL2.write(ESR::EC.val(SYSREG) + ESR::IL::SET + ESR::ISS.val(iss));
+                assert_eq!(answer(vcpu), first_tier);
+                if first_tier == Left::TRAP {
+                    assert_eq!(finish(vcpu), Left::NOTHING);
+                }
                 assert_eq!(ELR_EL2.get(), PC + 4);
                 let list = read_list_register(0);
                 assert_eq!((list & PENDING, list & 0xffff), (PENDING, 5));

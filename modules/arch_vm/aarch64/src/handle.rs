@@ -312,6 +312,9 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         access::finish(self, exit);
     }
 
+    // Neither of these two is inlined, as every access of a device would pay for
+    // their registers.
+    #[inline(never)]
     fn read_gic(&mut self, at: (Frame, u64), register: RegisterAccess) {
         self.give_up_lists();
         let (value, is_stale) = self.machine.gic.read(self.id, at, register.width);
@@ -320,6 +323,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         self.control.stats().count(ExitKind::Mmio);
     }
 
+    #[inline(never)]
     fn write_gic(&mut self, at: (Frame, u64), register: RegisterAccess) {
         self.give_up_lists();
         let value = self.get_gpr(register.reg) & width_mask(register.width);

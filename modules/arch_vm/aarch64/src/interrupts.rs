@@ -228,8 +228,9 @@ impl Interrupts {
         }
     }
 
-    /// Makes an interrupt pending in the list register that it has, if it has one.
-    fn is_again(&mut self, intid: u32) -> bool {
+    /// Makes an interrupt pending in the list register that it has, if it has one;
+    /// otherwise nothing has happened.
+    pub(crate) fn is_again(&mut self, intid: u32) -> bool {
         let mut given = self.given.iter().take(self.used);
         let Some(index) = given.position(|list| is_of(*list, intid)) else {
             return false;

@@ -186,7 +186,16 @@ impl Control {
     pub const AT_RESET: Self = Self::TX_ENABLE.union(Self::RX_ENABLE);
 
     /// Returns the modem inputs, which only loopback drives: from the outputs.
+    #[inline]
     pub fn modem_inputs(self) -> Flags {
+        match self.contains(Self::LOOPBACK) {
+            true => self.looped_back(),
+            false => Flags::empty(),
+        }
+    }
+
+    #[cold]
+    fn looped_back(self) -> Flags {
         let wires = [
             (Self::RTS, Flags::CTS),
             (Self::DTR, Flags::DSR),
@@ -195,7 +204,7 @@ impl Control {
         ];
         let wired = wires
             .into_iter()
-            .filter(|&(output, _)| self.contains(Self::LOOPBACK | output));
+            .filter(|&(output, _)| self.contains(output));
         wired.map(|(_, input)| input).collect()
     }
 }

@@ -110,8 +110,9 @@ fn timer_interrupt() -> Result<u64, Failure> {
 }
 
 fn sgi_by_register(value: u64) -> Result<u64, Failure> {
-    // SAFETY: sends an SGI; the handler changes only what is said.
-    let ticks = unsafe { caused!("msr icc_sgi1r_el1, {value}\n isb", value = in(reg) value,) };
+    // SAFETY: sends an SGI, from the register that Linux has it in; the handler
+    // changes only what is said.
+    let ticks = unsafe { caused!("msr icc_sgi1r_el1, x0\n isb", in("x0") value,) };
     end_sgi(ticks)
 }
 

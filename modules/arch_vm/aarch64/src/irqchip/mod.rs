@@ -18,6 +18,7 @@ mod state;
 mod tests;
 
 use alloc::{sync::Arc, vec::Vec};
+use core::ops::Range;
 
 use axdevice::{GuestMemory, IrqSink};
 use axvm::{AccessWidth, AxVCpuHal, GuestPhysAddr, Request, VCpuControl, VCpuId};
@@ -173,12 +174,18 @@ impl<H: AxVCpuHal> Gic<H> {
     }
 
     /// Returns the registers at an address, and the offset there.
+    #[inline]
     pub(crate) fn frame_at(&self, address: GuestPhysAddr) -> Option<(Frame, u64)> {
+        if !WINDOW.contains(&(address.as_usize() as u64)) {
+            return None;
+        }
         frame_at(self.version, self.controls.len(), address)
     }
 }
 
 const DISTRIBUTOR: u64 = 0x0800_0000;
+/// All frames are in here, and nothing else is.
+const WINDOW: Range<u64> = DISTRIBUTOR..0x0900_0000;
 const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
 const CPU_INTERFACE: u64 = 0x0801_0000;
 const CPU_INTERFACE_BYTES: u64 = 0x2000;
@@ -197,6 +204,7 @@ pub(crate) fn regions(version: Version) -> [(u64, u64); 2] {
     }
 }
 
+#[inline(never)]
 fn frame_at(version: Version, vcpus: usize, address: GuestPhysAddr) -> Option<(Frame, u64)> {
     let address = address.as_usize() as u64;
     let offset = address.checked_sub(DISTRIBUTOR)?;
@@ -303,6 +311,12 @@ impl Sgi {
             intid: sgi.read(SGI::INTID) as u32,
             targets,
         }
+    }
+
+    /// Tells whether it goes to one vCPU and to no other.
+    #[inline]
+    pub(crate) fn is_only_for(self, vcpu: VCpuId) -> bool {
+        self.targets == 1_u64.wrapping_shl(vcpu as u32)
     }
 
     /// Splits the sender off, and tells whether it is meant.
