@@ -108,6 +108,11 @@ impl AxVCpuHal for Host {
         PCpuId(this_cpu_id())
     }
 
+    fn cpu_hardware_id(&self, cpu: PCpuId) -> u64 {
+        let id = platform::machine().hardware_id(cpu.0);
+        id.unwrap_or(cpu.0) as u64
+    }
+
     fn kick_pcpu(&self, cpu: PCpuId) {
         let target = irq::IpiTarget::Other { cpu_id: cpu.0 };
         irq::send_ipi(irq::IPI_IRQ, target);

@@ -4,8 +4,8 @@
 //! ArceOS looks at its timers once a tick, which is far too coarse for a guest
 //! that sleeps until its own timer. This handler takes the timer interrupt over:
 //! it rings the alarms whose time has come, hands ArceOS its tick when that is
-//! due, and programs the earliest of all. Interrupts between CPUs have no work of
-//! their own: they make a CPU leave its guest or its sleep, and look.
+//! due, and programs the earliest of all. Interrupts between CPUs make a CPU leave
+//! its guest or its sleep, and look; the architecture hears of them.
 //!
 //! Whoever handles a timer interrupt asks for the next. One that comes to any CPU
 //! while the handlers are exchanged would so be its last: [`begin_here`] asks anew.
@@ -14,12 +14,14 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use axhal::{irq, percpu::this_cpu_id, time};
+use axvm::{AxArchPerCpu, PCpuId};
 use kernel_guard::NoPreemptIrqSave;
 
 use super::{
     alarm::{AlarmList, Bell, NEVER},
     seat,
 };
+use crate::arch;
 
 const CPUS_MAX: usize = axconfig::plat::MAX_CPU_NUM;
 const TICK_NS: u64 = time::NANOS_PER_SEC / axconfig::TICKS_PER_SEC as u64;
@@ -56,7 +58,7 @@ pub fn init() {
     irq::unregister(time::irq_num());
     irq::register(time::irq_num(), on_interrupt);
     irq::unregister(irq::IPI_IRQ);
-    irq::register(irq::IPI_IRQ, || {});
+    irq::register(irq::IPI_IRQ, || arch::PerCpu::hear(PCpuId(this_cpu_id())));
     seat::init();
 }
 

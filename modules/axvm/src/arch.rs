@@ -13,8 +13,8 @@ use axdevice::{AxVmDevices, Console, DeviceTimers, PowerSink};
 use axvm_types::{GuestPhysAddr, HostPhysAddr, VCpuId};
 
 use crate::{
-    AxVCpuExitReason, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, Ram, RecordPage, Result,
-    VCpuControl,
+    AxVCpuExitReason, AxVMConfig, AxVMHal, ConfigFault, CpuUpStatus, PCpuId, Ram, RecordPage,
+    Result, VCpuControl,
 };
 
 /// A range of guest RAM that a machine has.
@@ -34,6 +34,8 @@ pub struct MachineParts<'a, H: AxVMHal> {
     pub config: &'a AxVMConfig,
     /// Its RAM, mapped in stage 2 already.
     pub ram: &'a Arc<Ram<H>>,
+    /// The root of its stage 2.
+    pub root: HostPhysAddr,
     /// The page of [`ArchVm::record_page`], zeroed.
     pub records: Option<&'a Arc<RecordPage<H>>>,
     /// The handles by which its vCPUs are reached, in the order of their ids.
@@ -207,4 +209,8 @@ pub trait AxArchPerCpu: Sized {
 
     /// Switches virtualization off; no vCPU may be bound here.
     fn hardware_disable(&mut self) -> Result<()>;
+
+    /// Hears that this physical CPU, `cpu`, took an interrupt of another one, or one
+    /// that the hardware means for guests; called by its handler.
+    fn hear(_cpu: PCpuId) {}
 }

@@ -98,6 +98,11 @@ pub trait AxVCpuHal: Clone + Send + Sync + 'static {
     /// Returns the physical CPU that the caller runs on.
     fn current_pcpu_id(&self) -> PCpuId;
 
+    /// Returns the hardware's own number of a physical CPU.
+    fn cpu_hardware_id(&self, cpu: PCpuId) -> u64 {
+        cpu.0 as u64
+    }
+
     /// Makes the physical CPU leave the guest it runs, by an interrupt.
     fn kick_pcpu(&self, cpu: PCpuId);
 

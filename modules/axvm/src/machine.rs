@@ -276,6 +276,7 @@ impl<A: ArchVm> Machine<A> {
             hal: plan.hal,
             config: plan.config,
             ram: &memory.ram,
+            root: memory.stage2.page_table_root(),
             records: memory.records.as_ref(),
             controls: &controls,
             timers: &timers,

@@ -157,6 +157,12 @@ impl VmTlb {
         }
     }
 
+    /// Lets the VM have another VMID from each vCPU's next [`Self::enter`] on, under
+    /// which no CPU remembers anything.
+    pub fn renew(&self) {
+        self.ticket.store(0, Ordering::SeqCst);
+    }
+
     /// Returns the VM's ticket of the current generation; one thread renews it.
     fn ticket(&self, pool: &VmidPool) -> u64 {
         loop {
@@ -240,6 +246,20 @@ mod tests {
             assert_eq!((lease.vmid, lease.flush), (0, Flush::Everything));
         }
         assert_eq!(vms[1].enter(&pool, 0, 0, Some(0)).flush, Flush::None);
+    }
+
+    #[test]
+    fn after_a_renewal_nothing_is_remembered_under_the_vmid() {
+        for count in [0, 1, 3] {
+            let (pool, vm) = (pool(count), VmTlb::new());
+            let old = vm.enter(&pool, 0, 0, None);
+            vm.renew();
+            let new = vm.enter(&pool, 0, 0, Some(0));
+            match new.flush {
+                Flush::Everything => {}
+                _ => assert_ne!(new.vmid, old.vmid),
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use arch_vm_host::testing::{Setup, StdHost};
 use axaddrspace::{AddrSpace, AddrSpaceError, NestedPageTableOps, PageSize};
 use axvm::{
     GuestPhysAddr, HostPhysAddr, MappingFlags,
-    stage2::{Entry, Stage2, TableFormat, root_entries},
+    stage2::{Entry, LivePages, Stage2, TableFormat, root_entries},
 };
 use proptest::prelude::*;
 
@@ -321,4 +321,28 @@ fn what_the_format_cannot_say_is_refused_and_changes_nothing() {
     assert!(!table.protect_region(gpa(0), 1 << PAGE_SHIFT, write_only));
     assert!(!table.remap(gpa(0), hpa(0), write_only));
     assert_eq!(table.query(gpa(0)).unwrap().1, RW);
+}
+
+#[test]
+fn live_pages_come_and_go_and_take_no_frames_for_it() {
+    let (host, mut table) = table(SHAPES[0]);
+    table.map(gpa(0), hpa(7), PageSize::Size4K, RW).unwrap();
+    // SAFETY: the table is there until the end, and maps nothing in their 2 MiB.
+    let live = unsafe { LivePages::open(&host, SHAPES[0], table.root_paddr(), (gpa(1024), 3)) };
+    let live = live.unwrap();
+    let held = frames(&host);
+    live.set(2, Some(hpa(0x100)));
+    live.set(3, Some(hpa(0x200)));
+    let shown = |page: usize| table.query(gpa(1024 + page)).ok().map(|(to, ..)| to);
+    assert_eq!(
+        [0, 1, 2, 3].map(shown),
+        [None, None, Some(hpa(0x100)), None]
+    );
+    assert_eq!([live.get(2), live.get(0)], [Some(hpa(0x100)), None]);
+    live.set(2, None);
+    assert_eq!(shown(2), None);
+    assert_eq!(table.query(gpa(0)).unwrap().0, hpa(7));
+    assert_eq!(frames(&host), held);
+    drop((live, table));
+    host.check();
 }

@@ -3,7 +3,8 @@
 //!
 //! A guest that has interrupt files uses them by CSRs. Where the hardware has
 //! AIA, siselect and stopi are its own (vsiselect, vstopi), and what needs a
-//! file traps as a virtual instruction while the vCPU has none of the hardware.
+//! file traps as a virtual instruction while the vCPU has none of the hardware
+//! (`settle` says which).
 //! Where it has not, all of them are illegal instructions, which then are not
 //! delegated to this guest. Both come from `exit` to [`use_interrupt_csr`].
 //!
@@ -41,6 +42,7 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     pub(crate) fn aia_enters(&mut self) {
         let has_files = self.harts.intc == Intc::Aia;
         if self.host.has_aia {
+            self.enter_file();
             VSISELECT.set(self.aia.select);
             self.show_in_stopi();
             if self.host.has_state_enable {
@@ -75,6 +77,7 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     pub(crate) fn aia_leaves(&mut self) {
         if self.host.has_aia {
             self.aia.select = VSISELECT.get();
+            self.leave_file();
         }
     }
 
@@ -96,6 +99,10 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     }
 
     fn access_interrupt_csr(&mut self, csr: Csr, operation: Operation) -> Option<u64> {
+        if self.file_here().is_some() {
+            // The hardware does what can be done.
+            return None;
+        }
         let mut view = HartView {
             select: self.selected(),
             interrupts: self.pending_interrupts(),

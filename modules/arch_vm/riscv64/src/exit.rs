@@ -30,6 +30,8 @@ use crate::{
 
 /// Causes of traps that come out of a guest.
 const ILLEGAL_INSTRUCTION: u64 = 2;
+const LOAD_ACCESS_FAULT: u64 = 5;
+const STORE_ACCESS_FAULT: u64 = 7;
 pub(crate) const SUPERVISOR_ECALL: u64 = 10;
 const FETCH_GUEST_PAGE_FAULT: u64 = 20;
 const LOAD_GUEST_PAGE_FAULT: u64 = 21;
@@ -66,8 +68,18 @@ pub(crate) fn handle<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
         LOAD_GUEST_PAGE_FAULT => mmio::fault(vcpu, Cause::LoadAccessFault),
         STORE_GUEST_PAGE_FAULT => mmio::fault(vcpu, Cause::StoreAccessFault),
         VIRTUAL_INSTRUCTION | ILLEGAL_INSTRUCTION => virtual_instruction(vcpu),
+        LOAD_ACCESS_FAULT => refused_by_hardware(vcpu, Cause::LoadAccessFault),
+        STORE_ACCESS_FAULT => refused_by_hardware(vcpu, Cause::StoreAccessFault),
         code => unhandled(vcpu, code),
     }
+}
+
+/// Passes on what a device that the guest has for itself does not take.
+#[cold]
+fn refused_by_hardware<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>, cause: Cause) -> Step {
+    let value = STVAL.get();
+    vcpu.inject(Fault { cause, value });
+    Step::Resume
 }
 
 #[cold]

@@ -72,6 +72,8 @@ impl Range {
 pub struct Waiting {
     /// A fence of instructions is among them.
     pub instructions: bool,
+    /// The VM has another VMID.
+    pub vmid: bool,
     /// The fences of tables; one of everything if they did not fit.
     tables: [Option<(Range, Asid)>; WAITING_MAX],
 }
@@ -113,6 +115,12 @@ impl FenceBox {
     pub fn put(&self, fence: Fence) {
         let mut waiting = self.waiting.lock();
         waiting.add(fence);
+        self.is_full.store(true, Ordering::SeqCst);
+    }
+
+    /// Asks the hart to take the VM's VMID anew.
+    pub fn ask_for_vmid(&self) {
+        self.waiting.lock().vmid = true;
         self.is_full.store(true, Ordering::SeqCst);
     }
 
@@ -169,6 +177,18 @@ mod tests {
         assert!(waiting.instructions);
         assert_eq!(waiting.tables().count(), 1);
         assert!(!fences.is_full());
+    }
+
+    #[test]
+    fn a_new_vmid_is_asked_for_beside_the_fences() {
+        let fences = FenceBox::default();
+        fences.ask_for_vmid();
+        assert!(fences.is_full());
+        fences.put(page(1));
+        let waiting = fences.take().unwrap();
+        assert!(waiting.vmid && !waiting.instructions);
+        assert_eq!(waiting.tables().count(), 1);
+        assert!(fences.take().is_none());
     }
 
     #[test]

@@ -17,18 +17,23 @@ use core::{
 
 use axdevice::RawLock;
 use axdevice::{AccessFault, AccessWidth, IoDevice, IrqSink};
-use axvm::{AxVMHal, CpuPower, GuestPhysAddr, PCpuId, Ram, Request, VCpuControl, vmid::VmTlb};
+use axvm::{
+    AxVCpuHal, AxVMHal, CpuPower, GuestPhysAddr, HostPhysAddr, HostVirtAddr, PCpuId, Ram, Request,
+    VCpuControl, stage2::LivePages, vmid::VmTlb,
+};
 
 use crate::{
     entry,
     fence::{Fence, FenceBox},
+    files::FileOwner,
     irqchip::{
         Intc,
         aplic::{Aplic, Delivery},
-        imsic::{Identities, Imsic},
+        imsic::{Identities, Imsic, InterruptFile},
         plic::{Plic, SourceSet, WORDS},
     },
     sbi::{Events, HartSet},
+    stage2::Mode,
     timer::GuestTime,
 };
 
@@ -48,11 +53,45 @@ pub(crate) struct Hart<H: AxVMHal> {
     pub(crate) events: Events,
     /// It sleeps by an SBI call.
     pub(crate) is_suspended: AtomicBool,
+    /// Its software interrupt file, if it has files.
+    file: Option<Arc<InterruptFile>>,
+    /// Where its messages go instead; held while one is on its way.
+    pub(crate) page: RawLock<Option<MessagePage>>,
+}
+
+/// A page of the hardware that takes messages for a hart.
+pub(crate) struct MessagePage(HostVirtAddr);
+
+impl MessagePage {
+    /// Makes it from the page of a guest interrupt file.
+    pub(crate) fn at(hal: &impl AxVCpuHal, page: HostPhysAddr) -> Self {
+        Self(hal.phys_to_virt(page))
+    }
+
+    /// Sends a message there.
+    pub(crate) fn send(&self, identity: u32) {
+        let register = core::ptr::with_exposed_provenance_mut::<u32>(self.0.as_usize());
+        // SAFETY: the host maps its files' pages for ever, and a write to one
+        // changes that file only, which is the hart's while this is.
+        unsafe { register.write_volatile(identity.to_le()) }
+    }
+}
+
+impl<H: AxVMHal> FileOwner for Hart<H> {
+    fn message_waits(&self) {
+        self.control.request(Request::Event);
+    }
+
+    fn software_file(&self) -> Option<&InterruptFile> {
+        self.file.as_deref()
+    }
 }
 
 impl<H: AxVMHal> Hart<H> {
-    fn new(control: &Arc<VCpuControl<H>>) -> Self {
+    fn new(control: &Arc<VCpuControl<H>>, imsic: Option<&Imsic>) -> Self {
         Self {
+            file: imsic.and_then(|imsic| imsic.file(control.id()).cloned()),
+            page: RawLock::new(None),
             control: control.clone(),
             software: AtomicBool::new(false),
             fences: FenceBox::default(),
@@ -90,6 +129,8 @@ pub(crate) struct Harts<H: AxVMHal> {
     pub(crate) aplic: RawLock<Aplic>,
     /// The interrupt files, if the harts have some.
     pub(crate) imsic: Option<Imsic>,
+    /// The files' pages in stage 2, if the hardware has files for guests.
+    pub(crate) live_pages: Option<LivePages<H, Mode>>,
     /// The interrupt controller's outputs, a bit for each context; of interrupt
     /// files, that they may have something for the hart.
     pub(crate) raised: AtomicU64,
@@ -105,20 +146,23 @@ impl<H: AxVMHal> Harts<H> {
         controls: &[Arc<VCpuControl<H>>],
         ram: &Arc<Ram<H>>,
         time: GuestTime,
-        intc: Intc,
+        (intc, live): (Intc, Option<LivePages<H, Mode>>),
     ) -> Self {
         let delivery = match intc {
             Intc::Aia => Delivery::Msi,
             Intc::Plic | Intc::Aplic => Delivery::Direct,
         };
+        let imsic = (intc == Intc::Aia).then(|| Imsic::new(controls.len(), Identities::VIRT));
+        let new_hart = |control| Arc::new(Hart::new(control, imsic.as_ref()));
         let contexts = controls.len().saturating_mul(CONTEXTS_PER_HART);
         Self {
             hal: hal.clone(),
-            harts: controls.iter().map(Hart::new).map(Arc::new).collect(),
+            harts: controls.iter().map(new_hart).collect(),
             intc,
             plic: RawLock::new(Plic::new(contexts, EDGE_SOURCES)),
             aplic: RawLock::new(Aplic::new(delivery, controls.len())),
-            imsic: (intc == Intc::Aia).then(|| Imsic::new(controls.len(), Identities::VIRT)),
+            imsic,
+            live_pages: live,
             raised: AtomicU64::new(0),
             ram: ram.clone(),
             tlb: VmTlb::new(),
@@ -165,8 +209,18 @@ impl<H: AxVMHal> Harts<H> {
     /// instruction; when this returns, none is in its guest without having done so.
     #[inline(never)]
     pub(crate) fn fence_others(&self, others: HartSet, fence: Fence) {
+        self.fill_and_wait(others, |fences| fences.put(fence));
+    }
+
+    /// Lets harts other than the caller's take the VM's new VMID before their next
+    /// instruction; none is in its guest with the old one when this returns.
+    pub(crate) fn renew_vmid_of(&self, others: HartSet) {
+        self.fill_and_wait(others, FenceBox::ask_for_vmid);
+    }
+
+    fn fill_and_wait(&self, others: HartSet, fill: impl Fn(&FenceBox)) {
         for hart in self.in_set(others) {
-            hart.fences.put(fence);
+            fill(&hart.fences);
             hart.control.request(Request::Event);
         }
         self.in_set(others).for_each(|hart| hart.wait_for_fences());

@@ -14,7 +14,7 @@ use dtoolkit::{Node, Property, fdt::Fdt};
 use spin::Once;
 use tock_registers::fields::FieldValue;
 
-use crate::{bank::TimerRegister, regs::HENVCFG, stage2::Mode};
+use crate::{bank::TimerRegister, files, host_files::HostFiles, regs::HENVCFG, stage2::Mode};
 
 /// What a hart's registers told when they were tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(crate) struct Probed {
     pub(crate) environment: u64,
     /// The CSRs of AIA can be used.
     pub(crate) has_aia: bool,
+    /// How many guest interrupt files there are.
+    pub(crate) guest_files: usize,
     /// The bytes of a vector register, if there are some.
     pub(crate) vector_bytes: Option<usize>,
 }
@@ -44,6 +46,8 @@ pub(crate) struct Host {
     pub(crate) has_state_enable: bool,
     /// siselect and stopi of guests are the hardware's.
     pub(crate) has_aia: bool,
+    /// The interrupt files of the hardware, if guests may have some.
+    pub(crate) files: Option<HostFiles>,
     /// The bytes of a vector register of guests; 0 if they have none.
     pub(crate) vector_bytes: usize,
 }
@@ -66,6 +70,7 @@ struct Described {
     cbom_block_bytes: Option<u32>,
     cboz_block_bytes: Option<u32>,
     mmu_type: String,
+    files: Option<HostFiles>,
 }
 
 static DESCRIBED: Once<Described> = Once::new();
@@ -102,7 +107,13 @@ pub(crate) fn host() -> Result<&'static Host> {
     let probed = PROBED.get().ok_or(Error::Unsupported(
         "virtualization is on in none of its harts",
     ))?;
-    Ok(HOST.call_once(|| described.with(probed)))
+    Ok(HOST.call_once(|| {
+        let host = described.with(probed);
+        if let Some(own) = &host.files {
+            files::init(own.hart_count(), probed.guest_files);
+        }
+        host
+    }))
 }
 
 impl Described {
@@ -127,6 +138,7 @@ impl Described {
             cbom_block_bytes: number("riscv,cbom-block-size"),
             cboz_block_bytes: number("riscv,cboz-block-size"),
             mmu_type: string("mmu-type").unwrap_or("riscv,sv39").into(),
+            files: HostFiles::read(&tree),
         })
     }
 
@@ -151,6 +163,8 @@ impl Described {
         let environment = ENABLED
             .iter()
             .fold(0, |bits, row| bits | self.bits_for(row, probed));
+        let has_aia = self.has("ssaia") && probed.has_aia;
+        let has_files = has_aia && probed.guest_files > 0;
         let vector_bytes = probed.vector_bytes.filter(|_| self.has("v")).unwrap_or(0);
         let is_given = |extension: &&String| {
             let row = ENABLED
@@ -173,7 +187,8 @@ impl Described {
             stage2: probed.stage2,
             environment,
             has_state_enable: self.has("smstateen") || self.has("ssstateen"),
-            has_aia: self.has("ssaia") && probed.has_aia,
+            has_aia,
+            files: self.files.clone().filter(|_| has_files),
             vector_bytes,
             guest: GuestIsa {
                 cbom_block_bytes: self.cbom_block_bytes.filter(|_| gives("zicbom")),
@@ -344,6 +359,7 @@ mod tests {
             vmids: 128,
             environment,
             has_aia: true,
+            guest_files: 0,
             vector_bytes: Some(16),
         }
     }
@@ -362,6 +378,7 @@ mod tests {
             cbom_block_bytes: Some(64),
             cboz_block_bytes: None,
             mmu_type: "riscv,sv39".into(),
+            files: None,
         }
     }
 

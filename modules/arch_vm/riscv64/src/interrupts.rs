@@ -127,7 +127,17 @@ impl<H: AxVMHal> Harts<H> {
     }
 
     /// Puts a message into a hart's file; returns the hart if it must look.
+    ///
+    /// A file of the hardware interrupts whoever must look by itself.
     fn deliver(&self, msi: Msi) -> u64 {
+        let Some(hart) = self.get(msi.hart as usize) else {
+            return 0;
+        };
+        let page = hart.page.lock();
+        if let Some(page) = &*page {
+            page.send(msi.identity);
+            return 0;
+        }
         match self.imsic.as_ref().and_then(|imsic| imsic.send(msi)) {
             Some(id) => {
                 self.look_at_file(id);

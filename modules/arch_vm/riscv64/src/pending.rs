@@ -79,9 +79,12 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     /// Returns what is both pending and enabled, where sip and sie have it.
     ///
     /// QEMU 7.2 takes interrupts that it does not show in vsip: what hvip says,
-    /// and, once that was written, the timer.
+    /// what is in a file, and, once hvip was written, the timer.
     pub(crate) fn pending_interrupts(&self) -> u64 {
-        let shown = VSIP.get() | HVIP.get().wrapping_shr(VS_SHIFT);
+        let mut shown = VSIP.get() | HVIP.get().wrapping_shr(VS_SHIFT);
+        if self.host.has_aia && self.has_message() {
+            shown |= S_INTERRUPTS::EXTERNAL::SET.value;
+        }
         let enabled = shown & VSIE.get();
         match self.is_timer_due() {
             true => enabled | S_INTERRUPTS::TIMER::SET.value,

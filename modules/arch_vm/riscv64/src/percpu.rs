@@ -8,15 +8,16 @@
 //!
 //! Spec: RISC-V Privileged, "H" extension, hedeleg, hideleg, hgatp, henvcfg.
 
-use axvm::{AxArchPerCpu, Error, Result};
+use axvm::{AxArchPerCpu, Error, PCpuId, Result};
 use tock_registers::interfaces::{Readable, Writeable};
 
 use crate::{
-    entry,
+    entry, files,
     host::{self, Probed},
     regs::{
-        COUNTERS, EXCEPTIONS, HCOUNTEREN, HEDELEG, HENVCFG, HGATP, HGEIE, HIDELEG, HSTATEEN0,
-        HSTATUS, HVICTL, HVIEN, HVIP, HVIPRIO1, HVIPRIO2, STATE_ENABLE, VS_INTERRUPTS, VSIE,
+        COUNTERS, EXCEPTIONS, HCOUNTEREN, HEDELEG, HENVCFG, HGATP, HGEIE, HIDELEG, HIE, HSTATEEN0,
+        HSTATUS, HVICTL, HVIEN, HVIP, HVIPRIO1, HVIPRIO2, HYPERVISOR_INTERRUPTS, STATE_ENABLE,
+        VS_INTERRUPTS, VSIE,
     },
     stage2::Mode,
     vcpu::VMIDS,
@@ -64,12 +65,20 @@ impl AxArchPerCpu for RiscvPerCpu {
         if host.has_aia {
             clear_priorities();
         }
+        if host.files.is_some() {
+            HIE.set_bits(HYPERVISOR_INTERRUPTS::GUEST_EXTERNAL::SET.value);
+        }
         entry::fence_all_guests();
         self.is_enabled = true;
         Ok(())
     }
 
+    fn hear(cpu: PCpuId) {
+        files::hear(cpu);
+    }
+
     fn hardware_disable(&mut self) -> Result<()> {
+        HIE.set(0);
         HIDELEG.set(0);
         HEDELEG.set(0);
         HGATP.set(0);
@@ -117,8 +126,15 @@ fn probe() -> Option<Probed> {
         vmids: vmids(stage2),
         environment: found,
         has_aia: entry::has_aia(),
+        guest_files: guest_files(),
         vector_bytes: vector::register_bytes(),
     })
+}
+
+/// Counts the bits of hgeie that can be written.
+fn guest_files() -> usize {
+    HGEIE.set(u64::MAX);
+    HGEIE.swap(0).count_ones() as usize
 }
 
 fn holds_mode(mode: Mode) -> bool {

@@ -103,6 +103,9 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     #[inline(never)]
     fn carry_fences_out(&self) {
         if let Some(waiting) = self.hart.fences.take() {
+            if waiting.vmid {
+                self.take_vmid();
+            }
             flush::waiting(&waiting);
         }
     }

@@ -39,6 +39,7 @@ fn machine_with(intc: &str) -> AxVMRef<RiscvVm<StdHost>> {
         vmids: 128,
         environment: u64::MAX,
         has_aia: false,
+        guest_files: 0,
         vector_bytes: None,
     })
     .unwrap();

@@ -29,6 +29,7 @@ use crate::{
     host::Host,
     regs::{HGATP, HSTATUS, HTIMEDELTA, SSTATUS},
     sbi::{Answer, HartSet, State, Suspend},
+    settle::Place,
     stage2::Mode,
     timer::SoftTimer,
     trap::{self, Cause, Fault, TrapRegisters},
@@ -85,11 +86,13 @@ pub struct RiscvVCpu<H: AxVMHal> {
     /// The CPU that has its registers.
     pub(crate) bound_on: Option<PCpuId>,
     /// The CPU that had them last.
-    came_from: Option<usize>,
+    pub(crate) came_from: Option<usize>,
     pub(crate) soft_timer: SoftTimer,
     /// What HVIP shows of the external interrupt.
     pub(crate) shows_external: bool,
     pub(crate) aia: Interface,
+    /// Where its interrupt file is.
+    pub(crate) place: Place,
     pub(crate) trapped: Option<Trapped>,
     pub(crate) answer: Answer,
     /// What its firmware remembers.
@@ -174,6 +177,21 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         if self.frame.sstatus.matches_all(SSTATUS::VS::Dirty) {
             self.vector.save();
             self.frame.sstatus.modify(SSTATUS::VS::Clean);
+        }
+    }
+
+    /// Loads the VM's stage 2 under its VMID, and drops what may be remembered of
+    /// another; called where the vCPU is bound.
+    #[inline(never)]
+    pub(crate) fn take_vmid(&self) {
+        let Some(cpu) = self.bound_on else { return };
+        let lease = self.harts.tlb.enter(&VMIDS, self.id, cpu.0, self.came_from);
+        let page = (self.root.as_usize() >> PAGE_SHIFT) as u64;
+        HGATP.write(self.mode.field() + HGATP::VMID.val(lease.vmid) + HGATP::PPN.val(page));
+        match lease.flush {
+            Flush::None => {}
+            Flush::OwnTables => entry::fence_tables(),
+            Flush::Everything => entry::fence_all_guests(),
         }
     }
 
@@ -270,6 +288,7 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
             soft_timer: SoftTimer::new(),
             shows_external: false,
             aia: Interface::default(),
+            place: Place::default(),
             trapped: None,
             answer: Answer::None,
             firmware: firmware::state_at_start(config.host),
@@ -298,6 +317,9 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
     }
 
     fn run(&mut self) -> Result<AxVCpuExitReason> {
+        if self.place.is_wrong() {
+            self.settle();
+        }
         let were_open = entry::close_interrupts();
         let exit = self.run_closed();
         self.is_waiting = exit.as_ref().is_ok_and(firmware::waits_after);
@@ -310,19 +332,12 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
 
     fn bind(&mut self) -> Result<()> {
         let cpu = self.harts.pcpu();
-        let lease = self.harts.tlb.enter(&VMIDS, self.id, cpu.0, self.came_from);
-        let page = (self.root.as_usize() >> PAGE_SHIFT) as u64;
-        HGATP.write(self.mode.field() + HGATP::VMID.val(lease.vmid) + HGATP::PPN.val(page));
-        match lease.flush {
-            Flush::None => {}
-            Flush::OwnTables => entry::fence_tables(),
-            Flush::Everything => entry::fence_all_guests(),
-        }
+        self.bound_on = Some(cpu);
+        self.take_vmid();
         if self.came_from != Some(cpu.0) {
             entry::fence_instructions();
         }
         self.load();
-        self.bound_on = Some(cpu);
         self.came_from = Some(cpu.0);
         Ok(())
     }

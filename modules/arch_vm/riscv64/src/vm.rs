@@ -20,6 +20,7 @@ use axvm::{
         self, BootRules, FdtPosition, GuestRange, Handover, LinuxFormat, LinuxKind, Placement,
         fdt::Chosen,
     },
+    stage2::LivePages,
 };
 use tock_registers::interfaces::Readable;
 
@@ -157,7 +158,8 @@ impl<H: AxVMHal> ArchVm for RiscvVm<H> {
         let host = host::host()?;
         let time = GuestTime::starting_at(TIME.get(), host.timebase_hz);
         let intc = interrupt_controller(parts.config)?;
-        let harts = Harts::new(parts.hal, parts.controls, parts.ram, time, intc);
+        let live = open_files(parts, host, intc)?;
+        let harts = Harts::new(parts.hal, parts.controls, parts.ram, time, (intc, live));
         let harts = Arc::new(harts);
         add_devices(parts, &harts, devices)?;
         Ok(Self { harts, host })
@@ -247,6 +249,23 @@ fn rules(ram: &[RamRegion]) -> BootRules<'_> {
             elf: FdtPosition::High,
         },
     }
+}
+
+/// Opens the interrupt files' pages in stage 2, if the hardware has files for them.
+fn open_files<H: AxVMHal>(
+    parts: &MachineParts<'_, H>,
+    host: &Host,
+    intc: Intc,
+) -> Result<Option<LivePages<H, Mode>>> {
+    if intc != Intc::Aia || host.files.is_none() {
+        return Ok(None);
+    }
+    let start = GuestPhysAddr::from_usize(aia::IMSIC_START as usize);
+    let pages = (start, parts.controls.len());
+    // SAFETY: 1. the root is of `new_page_table`, which takes the same format; 2. a
+    // vCPU changes the pages only while it runs, as long as its machine lasts;
+    // 3. the machine has RAM elsewhere, and nothing else is mapped.
+    unsafe { LivePages::open(parts.hal, host.stage2, parts.root, pages) }.map(Some)
 }
 
 fn add_devices<H: AxVMHal>(

@@ -8,8 +8,10 @@
 //! side by side if need be. A leaf is split when a part of it is unmapped or
 //! protected, and no table is empty but the root. A table changes only while no
 //! vCPU that uses it runs, and a VM gets a new VMID when it is started again, so
-//! that nothing is invalidated here.
+//! that nothing is invalidated here. [`LivePages`] alone change at any
+//! time; whoever changes them sees to the rest.
 
+mod live;
 mod ops;
 mod walk;
 
@@ -17,6 +19,8 @@ use axaddrspace::{AddrSpaceError, AddrSpaceResult};
 use axvm_types::{GuestPhysAddr, HostPhysAddr};
 
 use crate::{AxVCpuHal, Error, MappingFlags, Result};
+
+pub use live::LivePages;
 
 /// The bits of an address below the tables.
 const PAGE_SHIFT: usize = 12;

@@ -115,7 +115,7 @@ impl<H: AxVCpuHal, F: TableFormat> Stage2<H, F> {
     }
 
     /// Walks down to `level`, making the tables that are missing.
-    fn walk_making(&self, at: usize, level: usize) -> AddrSpaceResult<Found> {
+    pub(super) fn walk_making(&self, at: usize, level: usize) -> AddrSpaceResult<Found> {
         loop {
             let found = self.walk(at, level);
             if found.slot.level == level {

@@ -15,6 +15,7 @@ use riscv::register::{sie, sip};
 use riscv_plic::Plic;
 use sbi_rt::HartMask;
 
+use super::front;
 use crate::{
     init::machine,
     irq::dispatch,
@@ -51,7 +52,10 @@ pub(crate) fn init_primary(machine: &Machine) {
 }
 
 /// Sets up this hart's part of the interrupt controller.
-pub(crate) fn init_secondary(_machine: &Machine) {
+pub(crate) fn init_secondary(machine: &Machine) {
+    if machine.interrupt_controller == InterruptController::Aia {
+        front::install();
+    }
     if let Some(plic) = PLIC.lock().as_mut() {
         plic.init_by_context(context());
         // SAFETY: the trap vector is set, and the PLIC shows only what is enabled in it.

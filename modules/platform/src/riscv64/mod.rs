@@ -6,6 +6,7 @@
 
 mod boot;
 pub(crate) mod console;
+mod front;
 pub(crate) mod irq;
 pub(crate) mod power;
 pub(crate) mod time;

@@ -2,7 +2,8 @@
 //! Registers for machines that have none.
 //!
 //! In tests each thread has a set of its own, in which every bit can be
-//! written; in other builds nothing is kept, as no guest is ever entered.
+//! written, and behind vsireg what hstatus.VGEIN and vsiselect say; in other builds
+//! nothing is kept, as no guest is ever entered.
 
 pub(super) fn read<const NUMBER: u16>() -> u64 {
     store::replace(NUMBER, |old| old)
@@ -37,12 +38,24 @@ mod store {
     use std::{collections::BTreeMap, thread_local};
 
     thread_local! {
-        static REGISTERS: RefCell<BTreeMap<u16, u64>> = const { RefCell::new(BTreeMap::new()) };
+        static REGISTERS: RefCell<BTreeMap<Key, u64>> = const { RefCell::new(BTreeMap::new()) };
     }
+
+    /// A register's number; of one behind vsireg also the file and the selection.
+    type Key = (u16, u64, u64);
+
+    const HSTATUS: u16 = 0x600;
+    const VSISELECT: u16 = 0x250;
+    const VSIREG: u16 = 0x251;
 
     pub(super) fn replace(number: u16, change: impl FnOnce(u64) -> u64) -> u64 {
         REGISTERS.with_borrow_mut(|registers| {
-            let register = registers.entry(number).or_default();
+            let plain = |number| registers.get(&(number, 0, 0)).copied().unwrap_or(0);
+            let key = match number {
+                VSIREG => (number, (plain(HSTATUS) >> 12) & 0x3f, plain(VSISELECT)),
+                _ => (number, 0, 0),
+            };
+            let register = registers.entry(key).or_default();
             core::mem::replace(register, change(*register))
         })
     }

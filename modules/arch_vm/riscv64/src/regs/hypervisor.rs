@@ -52,6 +52,12 @@ register_bitfields![u64,
         EXTERNAL OFFSET(10) NUMBITS(1) []
     ],
 
+    /// The hypervisor's own interrupts in hie.
+    pub(crate) HYPERVISOR_INTERRUPTS [
+        /// Of a guest interrupt file that hgeie names.
+        GUEST_EXTERNAL OFFSET(12) NUMBITS(1) []
+    ],
+
     pub(crate) HENVCFG [
         /// FENCE of I/O orders memory too.
         FIOM OFFSET(0) NUMBITS(1) [],
@@ -115,6 +121,7 @@ pub(crate) const HEDELEG: Csr<0x602, EXCEPTIONS::Register> = Csr::new();
 pub(crate) const HIDELEG: Csr<0x603, VS_INTERRUPTS::Register> = Csr::new();
 pub(crate) const HTIMEDELTA: Csr<0x605, PLAIN::Register> = Csr::new();
 pub(crate) const HCOUNTEREN: Csr<0x606, COUNTERS::Register> = Csr::new();
+pub(crate) const HIE: Csr<0x604, HYPERVISOR_INTERRUPTS::Register> = Csr::new();
 pub(crate) const HGEIE: Csr<0x607, PLAIN::Register> = Csr::new();
 pub(crate) const HVIEN: Csr<0x608, PLAIN::Register> = Csr::new();
 pub(crate) const HVICTL: Csr<0x609, HVICTL::Register> = Csr::new();
@@ -125,6 +132,7 @@ pub(crate) const HVIP: Csr<0x645, VS_INTERRUPTS::Register> = Csr::new();
 pub(crate) const HVIPRIO1: Csr<0x646, PLAIN::Register> = Csr::new();
 pub(crate) const HVIPRIO2: Csr<0x647, PLAIN::Register> = Csr::new();
 pub(crate) const HTINST: Csr<0x64a, PLAIN::Register> = Csr::new();
+pub(crate) const HGEIP: Csr<0xe12, PLAIN::Register> = Csr::new();
 pub(crate) const HGATP: Csr<0x680, HGATP::Register> = Csr::new();
 
 pub(crate) const VSSTATUS: Csr<0x200, super::SSTATUS::Register> = Csr::new();
@@ -137,4 +145,5 @@ pub(crate) const VSTVAL: Csr<0x243, PLAIN::Register> = Csr::new();
 pub(crate) const VSIP: Csr<0x244, super::S_INTERRUPTS::Register> = Csr::new();
 pub(crate) const VSTIMECMP: Csr<0x24d, PLAIN::Register> = Csr::new();
 pub(crate) const VSISELECT: Csr<0x250, PLAIN::Register> = Csr::new();
+pub(crate) const VSIREG: Csr<0x251, PLAIN::Register> = Csr::new();
 pub(crate) const VSATP: Csr<0x280, PLAIN::Register> = Csr::new();

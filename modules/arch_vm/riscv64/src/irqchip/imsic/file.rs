@@ -164,24 +164,24 @@ impl InterruptFile {
 
     /// Writes eidelivery, which is one bit; delivery from an APLIC by wire is
     /// not supported.
-    pub(super) fn deliver(&self, value: u64) {
+    pub fn deliver(&self, value: u64) {
         self.is_delivering.store(value & 1 != 0, SeqCst);
     }
 
     /// Returns eithreshold.
-    pub(super) fn threshold(&self) -> u64 {
+    pub fn threshold(&self) -> u64 {
         self.threshold.load(SeqCst).into()
     }
 
     /// Writes eithreshold, which holds every identity of the largest file.
-    pub(super) fn set_threshold(&self, value: u64) {
+    pub fn set_threshold(&self, value: u64) {
         let kept = value & u64::from(Identities::MAX);
         self.threshold.store(kept as u32, SeqCst);
     }
 
     /// Does something to a register of an array and returns what was there;
     /// registers behind the last identity are zero.
-    pub(super) fn array(&self, array: Array, index: usize, operation: Operation) -> u64 {
+    pub fn array(&self, array: Array, index: usize, operation: Operation) -> u64 {
         let Some(word) = self.words.get(index) else {
             return 0;
         };

@@ -14,14 +14,11 @@
 //!
 //! Spec: RISC-V Advanced Interrupt Architecture 1.0, "Migrating a virtual hart
 //! to a different guest interrupt file"; RISC-V Privileged, "H" extension,
-//! hgeip, hgeie, hstatus.VGEIN.
+//! hstatus.VGEIN.
 
 use alloc::vec::Vec;
 
-use axvm::{PCpuId, VCpuId, VMId};
-
-/// The vCPU that has a file.
-pub type Owner = (VMId, VCpuId);
+use axvm::PCpuId;
 
 /// The most that hgeip has bits for.
 const FILES_MAX: usize = 63;
@@ -40,7 +37,8 @@ impl FileId {
         (self.number as usize).wrapping_sub(1)
     }
 
-    fn bit(self) -> u64 {
+    /// Returns its bit of hgeip and hgeie.
+    pub fn bit(self) -> u64 {
         1_u64.wrapping_shl(self.number)
     }
 }
@@ -58,11 +56,6 @@ impl Home {
         self.0
     }
 
-    /// Returns what VGEIN must be while it runs; 0 lets its accesses trap.
-    pub fn vgein(&self) -> u32 {
-        self.0.map_or(0, |file| file.number)
-    }
-
     /// Tells whether its hardware file is one of this physical hart, so that
     /// it can be bound there as it is.
     pub fn is_on(&self, pcpu: PCpuId) -> bool {
@@ -70,27 +63,23 @@ impl Home {
     }
 }
 
-/// One step of a move; `File` steps are done on the file's physical hart, by
+/// One step of a move; those of a file are done on its physical hart, by
 /// hstatus.VGEIN, vsiselect and vsireg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Save eidelivery and eithreshold to the software file; clear eidelivery.
-    Quiesce(FileId),
     /// Clear eidelivery, eip and eie: all that the hardware has of them, as
     /// another VM's state may be there.
     Empty(FileId),
     /// Send messages to this file, or to the software file, from now on: the
-    /// guest's page in stage 2 and in IOMMUs, and senders in the hypervisor.
-    /// It is done when none can reach the old one: remote fences have been
-    /// answered, and senders that had looked it up are through.
+    /// guest's page in stage 2, and senders in the hypervisor. It is done when none
+    /// can reach the old one: remote fences have been answered, and senders that
+    /// had looked it up are through.
     Route(Option<FileId>),
-    /// Add eip to the software file's, and copy eie there.
+    /// Add eip to the software file's, and copy the rest there.
     Save(FileId),
     /// Take what is pending out of the software file and add it to eip, which
-    /// messages reach already; copy eie.
+    /// messages reach already; copy eie, eithreshold, and eidelivery at last.
     Load(FileId),
-    /// Copy eithreshold, then eidelivery, from the software file.
-    Resume(FileId),
 }
 
 /// A vCPU's way from one home to another; the vCPU may run when it is finished.
@@ -110,48 +99,38 @@ impl Move {
         };
         let is_moved = from.is_some() || to.is_some();
         [
-            from.map(Step::Quiesce),
             to.map(Step::Empty),
             is_moved.then_some(Step::Route(to)),
             from.map(Step::Save),
             to.map(Step::Load),
-            to.map(Step::Resume),
         ]
         .into_iter()
         .flatten()
     }
 }
 
-/// The files of one physical hart.
-#[derive(Default)]
-struct HartFiles {
-    owners: Vec<Option<Owner>>,
-    /// Those whose vCPU waits for an interrupt, in hgeie's bits.
-    watched: u64,
+/// All guest interrupt files of the machine, and whose they are.
+pub struct GuestFiles<O> {
+    owners: Vec<Vec<Option<O>>>,
 }
 
-/// All guest interrupt files of the machine.
-pub struct GuestFiles {
-    harts: Vec<HartFiles>,
-}
-
-impl GuestFiles {
+impl<O> GuestFiles<O> {
     /// Makes the files of harts of which each has so many (its GEILEN, or 0
     /// where its files have fewer identities than guests are told), in the
     /// order of their ids.
     pub fn new(counts: &[usize]) -> Self {
-        let of_hart = |&count: &usize| HartFiles {
-            owners: alloc::vec![None; count.min(FILES_MAX)],
-            watched: 0,
+        let none = |&count: &usize| {
+            let files = core::iter::repeat_with(|| None);
+            files.take(count.min(FILES_MAX)).collect()
         };
         Self {
-            harts: counts.iter().map(of_hart).collect(),
+            owners: counts.iter().map(none).collect(),
         }
     }
 
-    /// Moves a vCPU to where it will be bound: a file of that hart that is
-    /// its already or is free, and its software file if there is none.
-    pub fn place(&mut self, owner: Owner, home: Home, pcpu: PCpuId) -> Move {
+    /// Moves a vCPU to where it is bound: a file of that hart that is its already
+    /// or is free, and its software file if there is none.
+    pub fn place(&mut self, owner: O, home: Home, pcpu: PCpuId) -> Move {
         let from = home.file();
         let to = match home.is_on(pcpu) {
             true => from,
@@ -183,33 +162,13 @@ impl GuestFiles {
         }
     }
 
-    /// Lets the hart be interrupted when something arrives for a vCPU that waits.
-    pub fn watch(&mut self, home: &Home) {
-        self.change_watched(home, |watched, bit| watched | bit);
+    /// Returns whose a file is.
+    pub fn owner(&self, file: FileId) -> Option<&O> {
+        self.owners.get(file.pcpu.0)?.get(file.index())?.as_ref()
     }
 
-    /// Ends watching, as the vCPU runs or is stopped.
-    pub fn unwatch(&mut self, home: &Home) {
-        self.change_watched(home, |watched, bit| watched & !bit);
-    }
-
-    /// Returns what hgeie of a hart must be.
-    pub fn hgeie(&self, pcpu: PCpuId) -> u64 {
-        self.harts.get(pcpu.0).map_or(0, |hart| hart.watched)
-    }
-
-    /// Returns the vCPUs that hgeip of a hart says must be woken.
-    pub fn woken(&self, pcpu: PCpuId, hgeip: u64) -> impl Iterator<Item = Owner> {
-        let raised = hgeip & self.hgeie(pcpu);
-        let owners = self.harts.get(pcpu.0).map(|hart| hart.owners.iter());
-        let numbered = (1_u32..).zip(owners.into_iter().flatten());
-        numbered
-            .filter(move |(number, _)| raised.wrapping_shr(*number) & 1 != 0)
-            .filter_map(|(_, owner)| *owner)
-    }
-
-    fn take(&mut self, owner: Owner, pcpu: PCpuId) -> Option<FileId> {
-        let owners = &mut self.harts.get_mut(pcpu.0)?.owners;
+    fn take(&mut self, owner: O, pcpu: PCpuId) -> Option<FileId> {
+        let owners = self.owners.get_mut(pcpu.0)?;
         let numbered = (1_u32..).zip(owners.iter_mut());
         let (number, place) = numbered.into_iter().find(|(_, place)| place.is_none())?;
         *place = Some(owner);
@@ -217,21 +176,9 @@ impl GuestFiles {
     }
 
     fn give(&mut self, file: FileId) {
-        let Some(hart) = self.harts.get_mut(file.pcpu.0) else {
-            return;
-        };
-        hart.watched &= !file.bit();
-        if let Some(owner) = hart.owners.get_mut(file.index()) {
+        let owners = self.owners.get_mut(file.pcpu.0);
+        if let Some(owner) = owners.and_then(|owners| owners.get_mut(file.index())) {
             *owner = None;
-        }
-    }
-
-    fn change_watched(&mut self, home: &Home, change: fn(u64, u64) -> u64) {
-        let Some(file) = home.file() else {
-            return;
-        };
-        if let Some(hart) = self.harts.get_mut(file.pcpu.0) {
-            hart.watched = change(hart.watched, file.bit());
         }
     }
 }
@@ -275,7 +222,14 @@ mod tests {
     use proptest::prelude::*;
     use std::{collections::BTreeMap, vec};
 
+    type Owner = (usize, usize);
     const OWNER: Owner = (1, 0);
+
+    impl Home {
+        fn vgein(&self) -> u32 {
+            self.0.map_or(0, |file| file.number)
+        }
+    }
 
     fn owner(vcpu: usize) -> Owner {
         (1, vcpu)
@@ -286,7 +240,7 @@ mod tests {
         FileId { pcpu, number }
     }
 
-    fn settle(files: &mut GuestFiles, owner: Owner, home: Home, pcpu: usize) -> Home {
+    fn settle(files: &mut GuestFiles<Owner>, owner: Owner, home: Home, pcpu: usize) -> Home {
         let placed = files.place(owner, home, PCpuId(pcpu));
         files.finish(placed)
     }
@@ -311,9 +265,8 @@ mod tests {
     fn a_hart_that_is_not_there_has_no_files() {
         let mut files = GuestFiles::new(&[1]);
         assert_eq!(settle(&mut files, OWNER, Home::SOFTWARE, 7), Home::SOFTWARE);
-        assert_eq!(files.hgeie(PCpuId(7)), 0);
-        assert_eq!(files.woken(PCpuId(7), u64::MAX).count(), 0);
-        assert_eq!(GuestFiles::new(&[1000]).harts[0].owners.len(), FILES_MAX);
+        assert_eq!(files.owner(file(7, 1)), None);
+        assert_eq!(GuestFiles::<Owner>::new(&[1000]).owners[0].len(), FILES_MAX);
     }
 
     #[test]
@@ -321,10 +274,10 @@ mod tests {
         let mut files = GuestFiles::new(&[1, 1]);
         let (a, b) = (file(0, 1), file(1, 1));
         let steps = |movement: &Move| movement.steps().collect::<Vec<_>>();
-        use Step::{Empty, Load, Quiesce, Resume, Route, Save};
+        use Step::{Empty, Load, Route, Save};
 
         let in_a = files.place(OWNER, Home::SOFTWARE, PCpuId(0));
-        assert_eq!(steps(&in_a), [Empty(a), Route(Some(a)), Load(a), Resume(a)]);
+        assert_eq!(steps(&in_a), [Empty(a), Route(Some(a)), Load(a)]);
         let home = files.finish(in_a);
         assert!(home.is_on(PCpuId(0)) && !home.is_on(PCpuId(1)));
 
@@ -333,19 +286,12 @@ mod tests {
         let home = files.finish(stays);
 
         let in_b = files.place(OWNER, home, PCpuId(1));
-        let all = [
-            Quiesce(a),
-            Empty(b),
-            Route(Some(b)),
-            Save(a),
-            Load(b),
-            Resume(b),
-        ];
+        let all = [Empty(b), Route(Some(b)), Save(a), Load(b)];
         assert_eq!(steps(&in_b), all);
         let home = files.finish(in_b);
 
         let out = files.evict(home);
-        assert_eq!(steps(&out), [Quiesce(b), Route(None), Save(b)]);
+        assert_eq!(steps(&out), [Route(None), Save(b)]);
         assert_eq!(files.finish(out), Home::SOFTWARE);
     }
 
@@ -361,20 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn only_those_who_wait_are_woken_and_none_after_they_left() {
-        let mut files = GuestFiles::new(&[3]);
-        let homes = [0, 1, 2].map(|vcpu| settle(&mut files, owner(vcpu), Home::SOFTWARE, 0));
-        files.watch(&homes[1]);
-        files.watch(&homes[2]);
-        files.watch(&Home::SOFTWARE);
-        assert_eq!(files.hgeie(PCpuId(0)), 0b1100);
-        let woken = |files: &GuestFiles, hgeip| files.woken(PCpuId(0), hgeip).collect::<Vec<_>>();
-        assert_eq!(woken(&files, 0b0110), [owner(1)]);
-        files.unwatch(&homes[1]);
-        assert_eq!(woken(&files, u64::MAX), [owner(2)]);
-        let [_, _, last] = homes;
+    fn a_file_knows_its_owner_until_it_is_given_back() {
+        let mut files = GuestFiles::new(&[2]);
+        let homes = [0, 1].map(|vcpu| settle(&mut files, owner(vcpu), Home::SOFTWARE, 0));
+        assert_eq!(files.owner(file(0, 2)), Some(&owner(1)));
+        assert_eq!(files.owner(file(0, 0)), None, "the hart's own");
+        let [_, last] = homes;
         files.release(last);
-        assert_eq!(files.hgeie(PCpuId(0)), 0);
+        assert_eq!(files.owner(file(0, 2)), None);
     }
 
     #[test]
@@ -441,21 +381,24 @@ mod tests {
         fn carry_out(&mut self, step: Step) {
             let memory = &self.memory;
             match step {
-                Step::Quiesce(id) => {
-                    copy(self.at(Some(id)), memory, &[0x70, 0x72]);
-                    write_all(self.at(Some(id)), &[(0x70, 0)]);
-                }
                 Step::Empty(id) => write_all(self.at(Some(id)), &ARRAYS.map(|select| (select, 0))),
                 Step::Route(to) => self.route = to,
                 Step::Save(id) => {
                     add_pending(self.at(Some(id)), memory);
-                    copy(self.at(Some(id)), memory, &ARRAYS[2..]);
+                    copy(
+                        self.at(Some(id)),
+                        memory,
+                        &[&[0x70, 0x72], &ARRAYS[2..]].concat(),
+                    );
                 }
                 Step::Load(id) => {
                     add_pending(memory, self.at(Some(id)));
-                    copy(memory, self.at(Some(id)), &ARRAYS[2..]);
+                    copy(
+                        memory,
+                        self.at(Some(id)),
+                        &[&ARRAYS[2..], &[0x72, 0x70]].concat(),
+                    );
                 }
-                Step::Resume(id) => copy(memory, self.at(Some(id)), &[0x72, 0x70]),
             }
         }
     }

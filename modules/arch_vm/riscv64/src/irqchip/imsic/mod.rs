@@ -14,15 +14,11 @@
 
 pub mod csrs;
 mod file;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for hosts with guest interrupt files")
-)]
 pub mod guest_files;
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 
-pub use file::{Identities, InterruptFile};
+pub use file::{Array, Identities, InterruptFile, Operation};
 
 use super::aplic::Msi;
 
@@ -33,20 +29,20 @@ const SET_PENDING_BIG: u64 = 4;
 
 /// The interrupt files of one VM.
 pub struct Imsic {
-    files: Vec<InterruptFile>,
+    files: Vec<Arc<InterruptFile>>,
 }
 
 impl Imsic {
     /// Makes a file for each of so many harts.
     pub fn new(harts: usize, identities: Identities) -> Self {
-        let new_file = || InterruptFile::new(identities);
+        let new_file = || Arc::new(InterruptFile::new(identities));
         Self {
             files: core::iter::repeat_with(new_file).take(harts).collect(),
         }
     }
 
     /// Returns a hart's file.
-    pub fn file(&self, hart: usize) -> Option<&InterruptFile> {
+    pub fn file(&self, hart: usize) -> Option<&Arc<InterruptFile>> {
         self.files.get(hart)
     }
 
