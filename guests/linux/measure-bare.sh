@@ -8,12 +8,13 @@
 #
 # Prints `BENCH linux-bare-<arch> <number> instructions`, the same each time. User
 # space is the first instruction of init's shell, which prints the line at once.
-# A kernel waits for ticks here and there, so that any small change moves its
-# count by some ticks: the number is the median over initramfs files that differ
-# only by zeros at their end (build/guests/ARCH/initramfs-<zeros>.cpio), and is to
-# be compared with a median over the same files. MACHINE, CPU, QEMU_DIR and
-# PADDINGS choose others; TIMEOUT_S bounds each run. Exit status: 0 measured, 1
-# not, 2 cannot try.
+# A kernel shares its CPU by ticks: its own tests go on while it boots, and how many
+# of them end before user space depends on where in a tick it is, which any small
+# change moves. The number is therefore the mean over initramfs files that differ
+# by the size of one more file (build/guests/ARCH/initramfs-<KiB>.cpio), and is to
+# be compared with a mean over the same files. MACHINE, CPU, QEMU_DIR and SIZES
+# choose others; TIMEOUT_S bounds each run. Exit status: 0 measured, 1 not, 2
+# cannot try.
 set -u
 
 arch=${1:-}
@@ -28,7 +29,7 @@ cannot() {
 . "$here/machine.sh"
 flavour=${2:-${flavours%% *}}
 kernel=$(kernel_file "$flavour")
-read -r -a paddings <<<"${PADDINGS:-0 4096 8192 16384 65536}"
+read -r -a sizes <<<"${SIZES:-100 700 1300 1900 2500 3100 3700 4300 4900}"
 for file in "$kernel" "$guest/initramfs.cpio"; do
     [ -f "$file" ] || cannot "$file is missing: run fetch.sh $arch and initramfs.sh $arch first"
 done
@@ -36,10 +37,20 @@ done
 # The first instruction of user space: where the static busybox is entered.
 user=$(od -An -tx8 -j24 -N8 "$guest/busybox" | tr -d ' ' | sed 's/^0*//')
 
-# count PADDING ADDRESS
+# header NAME MODE SIZE: begins an entry of a cpio archive.
+header() {
+    printf '070701%08x%08x%08x%08x%08x' 0 "$2" 0 0 1
+    printf '%08x%08x%08x%08x%08x%08x' 0 "$3" 0 0 0 0
+    printf '%08x%08x%s\0' $((${#1} + 1)) 0 "$1"
+}
+
+# count KIB ADDRESS
 count() {
     local initrd=$guest/initramfs-$1.cpio
-    { cat "$guest/initramfs.cpio" && head -c "$1" /dev/zero; } >"$initrd" || return
+    {
+        cat "$guest/initramfs.cpio" && header extra 0100644 $(($1 * 1024)) &&
+            head -c $(($1 * 1024)) /dev/zero && header 'TRAILER!!!' 0 0
+    } >"$initrd" || return
     machine "$here/count.sh" "$2" -- \
         "$qemu" -m 256M -smp 1 -kernel "$kernel" -initrd "$initrd" \
         -append "console=$serial nokaslr expect_cpus=1 expect_mem=256 bench"
@@ -49,13 +60,13 @@ name=linux-bare-$arch
 [ "$flavour" = "${flavours%% *}" ] || name=$name-generic
 echo "$name: linux-image-$flavour, $("$qemu" --version | head -n 1)"
 sed "s/^/$name: /" "$guest/versions"
-before=$(count "${paddings[0]}" "$entry") || exit 1
+rm -f "$guest"/initramfs-*.cpio
+before=$(count "${sizes[0]}" "$entry") || exit 1
 echo "$name: $before instructions before the kernel's entry"
-counts=()
-for padding in "${paddings[@]}"; do
-    at=$(count "$padding" "$user") || exit 1
-    echo "$name: initramfs-$padding.cpio $((at - before))"
-    counts+=($((at - before)))
+sum=0
+for size in "${sizes[@]}"; do
+    at=$(count "$size" "$user") || exit 1
+    echo "$name: initramfs-$size.cpio $((at - before))"
+    sum=$((sum + at - before))
 done
-mapfile -t counts < <(printf '%s\n' "${counts[@]}" | sort -n)
-echo "BENCH $name ${counts[${#counts[@]} / 2]} instructions"
+echo "BENCH $name $((sum / ${#sizes[@]})) instructions"

@@ -23,7 +23,8 @@ All figures are instructions, the same in each run: QEMU with `-icount shift=0,s
 it read its clock to the next reading, or to the first instruction of the interrupt's handler. `bare QEMU` includes the
 firmware, which on riscv64 is OpenSBI. `fresh-ram-4k` is what a first write to a page costs more than one to a page in use.
 `linux-boot` counts from the kernel's entry to user space, `linux-power-on` from the machine's reset, `linux-first-instruction`
-from AxHive's first instruction to the guest's. The figures of others were measured with one guest program on QEMU 10.0.2, or are
+from AxHive's first instruction to the guest's; each is the mean over boots that differ by the size of a file in the initramfs, since
+where in a tick a kernel is moves its count by some ticks. The figures of others were measured with one guest program on QEMU 10.0.2, or are
 published ones where it says so. `make bench ARCH=… BENCH=--check` fails if a figure has grown by more than a tenth.
 ";
 

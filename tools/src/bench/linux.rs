@@ -53,9 +53,8 @@ fn before_entry(text: &str) -> Option<f64> {
 
 /// Measures AxHive.
 ///
-/// A kernel waits for ticks, so that any small change moves its count by some of
-/// them: as on the bare machine, the figure is the median over initramfs files
-/// that differ only in the zeros at their end.
+/// Any small change moves a kernel's count by some ticks: as on the bare machine,
+/// the figures are means over initramfs files that differ by one file's size.
 pub fn in_axhive(arch: Arch) -> Result<Figures, Problem> {
     measure::make(arch, VM, "build")?;
     let mut runs = Vec::new();
@@ -64,12 +63,10 @@ pub fn in_axhive(arch: Arch) -> Result<Figures, Problem> {
         print::text(&format!("{initramfs}: {}\n", counts.user - counts.linux))?;
         runs.push(counts);
     }
-    runs.sort_by_key(|run| run.user - run.linux);
-    let median = runs.get(runs.len() / 2).ok_or_else(|| {
+    figures(&runs).ok_or_else(|| {
         let remedy = "run guests/linux/measure-bare.sh first";
         Problem::error(Path::new("build/guests"), "no initramfs to measure", remedy)
-    })?;
-    Ok(figures(median))
+    })
 }
 
 /// Writes a VM file for each initramfs that the bare machine was measured with.
@@ -137,15 +134,19 @@ fn parse(text: &str) -> Option<Counts> {
     })
 }
 
-fn figures(counts: &Counts) -> Figures {
+fn figures(runs: &[Counts]) -> Option<Figures> {
+    let mean = |of: fn(&Counts) -> u64| {
+        let sum: u64 = runs.iter().map(of).sum();
+        sum.checked_div(runs.len() as u64).map(|mean| mean as f64)
+    };
     let mut figures = Figures::default();
-    figures.add("linux-boot", (counts.user - counts.linux) as f64);
-    figures.add("linux-power-on", counts.user as f64);
+    figures.add("linux-boot", mean(|run| run.user - run.linux)?);
+    figures.add("linux-power-on", mean(|run| run.user)?);
     figures.add(
         "linux-first-instruction",
-        (counts.linux - counts.axhive) as f64,
+        mean(|run| run.linux - run.axhive)?,
     );
-    figures
+    Some(figures)
 }
 
 // The first instruction of user space: where the static busybox is entered.
@@ -166,12 +167,14 @@ mod tests {
     use super::{before_entry, figures, parse};
 
     #[test]
-    fn counts_become_figures() {
-        let counts = parse("10\n100\n1100\n").expect("all are there");
-        let figures = figures(&counts);
-        assert_eq!(figures.get("linux-boot"), Some(1000.0));
-        assert_eq!(figures.get("linux-power-on"), Some(1100.0));
-        assert_eq!(figures.get("linux-first-instruction"), Some(90.0));
+    fn counts_become_their_means() {
+        let run = |text| parse(text).expect("all are there");
+        let runs = [run("10\n100\n1100\n"), run("10\n110\n1310\n")];
+        let figures = figures(&runs).expect("there are runs");
+        assert_eq!(figures.get("linux-boot"), Some(1100.0));
+        assert_eq!(figures.get("linux-power-on"), Some(1205.0));
+        assert_eq!(figures.get("linux-first-instruction"), Some(95.0));
+        assert!(super::figures(&[]).is_none());
     }
 
     #[test]
