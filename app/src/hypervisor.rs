@@ -6,9 +6,8 @@
 
 use alloc::{boxed::Box, format, string::ToString, sync::Arc, vec::Vec};
 
-use axdevice::ConsoleOutput;
+use axdevice::{ConsoleOutput, Lock};
 use axvm::{AxVCpuHal, AxVM, ExitKind, TraceEntry, VMId, VmOutcome};
-use kspin::SpinNoPreempt;
 use spin::Lazy;
 
 use crate::{
@@ -27,8 +26,8 @@ pub type Vm = arch::Vm<Host>;
 /// The host's terminal, shared by the shell and by the guests that print.
 ///
 /// Held with preemption off: whoever waits for it waits for another CPU only.
-pub static SCREEN: Lazy<SpinNoPreempt<Screen>> =
-    Lazy::new(|| SpinNoPreempt::new(Screen::new(Box::new(HostTerminal))));
+pub static SCREEN: Lazy<Lock<Screen>> =
+    Lazy::new(|| Lock::new(Screen::new(Box::new(HostTerminal))));
 
 /// The machine's own console.
 struct HostTerminal;

@@ -27,6 +27,8 @@ const OSC_BYTES: usize = 16;
 #[derive(Default)]
 pub struct LineMux {
     parser: Parser<OSC_BYTES>,
+    /// The parser may be inside of a sequence or a character.
+    is_inside: bool,
     line: Line,
     is_returned: bool,
 }
@@ -42,7 +44,7 @@ impl LineMux {
                     after
                 }
                 b'\r' => {
-                    self.parser = Parser::default();
+                    self.leave_sequence();
                     self.is_returned = true;
                     after
                 }
@@ -53,15 +55,21 @@ impl LineMux {
 
     /// Hands out what has no line end yet.
     pub fn finish(&mut self, emit: &mut dyn FnMut(&str)) {
-        self.parser = Parser::default();
+        self.leave_sequence();
         self.is_returned = false;
         if self.line.chars > 0 {
             self.line.end(emit);
         }
     }
 
-    fn end_line(&mut self, emit: &mut dyn FnMut(&str)) {
+    /// Ends whatever sequence is open.
+    fn leave_sequence(&mut self) {
         self.parser = Parser::default();
+        self.is_inside = false;
+    }
+
+    fn end_line(&mut self, emit: &mut dyn FnMut(&str)) {
+        self.leave_sequence();
         self.is_returned = false;
         self.line.end(emit);
     }
@@ -76,12 +84,25 @@ impl LineMux {
         let room = LINE_CHARS_MAX.saturating_sub(self.line.chars);
         let len = bytes.iter().take(room).take_while(is_text).count();
         let (text, rest) = bytes.split_at_checked(len).unwrap_or((bytes, &[]));
-        self.parser.advance(&mut self.line, text);
+        match plain(text) {
+            // Nearly all there is; the parser looks at each byte several times.
+            Some(text) if !self.is_inside => self.line.append(text),
+            _ => {
+                self.is_inside = true;
+                self.parser.advance(&mut self.line, text);
+            }
+        }
         if self.line.chars >= LINE_CHARS_MAX {
             self.line.end(emit);
         }
         rest
     }
+}
+
+/// Returns text that is nothing but printable ASCII, which is as it looks.
+fn plain(text: &[u8]) -> Option<&str> {
+    let is_plain = text.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    str::from_utf8(text).ok().filter(|_| is_plain)
 }
 
 /// The line that is being written.
@@ -96,6 +117,12 @@ impl Line {
         emit(&self.text);
         self.text.clear();
         self.chars = 0;
+    }
+
+    /// Adds ASCII that the caller has found room for.
+    fn append(&mut self, ascii: &str) {
+        self.text.push_str(ascii);
+        self.chars = self.chars.saturating_add(ascii.len());
     }
 
     fn push(&mut self, c: char) {
@@ -191,6 +218,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn plain_text_is_as_the_parser_has_it(
+            parts in prop::collection::vec("[ -~]{0,300}|\\PC{0,4}|\r|\n|\x1b\\[[0-9]*m|\x1b", 0..8),
+        ) {
+            let output = parts.concat();
+            let mut mux = LineMux { is_inside: true, ..LineMux::default() };
+            let mut lines = Vec::new();
+            for part in output.split_inclusive(['\n', '\r']) {
+                mux.is_inside = true;
+                mux.push(part.as_bytes(), &mut |line| lines.push(line.to_owned()));
+            }
+            mux.finish(&mut |line| lines.push(line.to_owned()));
+            prop_assert_eq!(lines_of(output.as_bytes()), lines);
+        }
+
         #[test]
         fn any_output_becomes_bounded_harmless_lines(output in prop::collection::vec(any::<u8>(), 0..2000)) {
             for line in lines_of(&output) {

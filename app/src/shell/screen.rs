@@ -57,7 +57,7 @@ pub struct Screen {
     prompt: Option<Shown>,
     attached: Option<VMId>,
     held: VecDeque<String>,
-    vms: BTreeMap<VMId, VmOutput>,
+    vms: BTreeMap<VMId, Box<VmOutput>>,
 }
 
 /// The terminal, and whether the line being typed is on it.
@@ -75,6 +75,20 @@ struct VmOutput {
     /// A line that has not ended yet. Guests write byte by byte, and a line at
     /// once is less work.
     begun: Vec<u8>,
+}
+
+impl VmOutput {
+    #[cold]
+    #[inline(never)]
+    fn new(name: &str) -> Box<Self> {
+        Box::new(Self {
+            name: String::from(name),
+            backlog: Backlog::default(),
+            lines: LineMux::default(),
+            unseen_lines: 0,
+            begun: Vec::new(),
+        })
+    }
 }
 
 impl Screen {
@@ -113,7 +127,11 @@ impl Screen {
             output.backlog.push(bytes);
             return self.sink.write(bytes);
         }
-        output.begun.extend_from_slice(bytes);
+        match bytes {
+            // As guests mostly write; a call to copy a byte would cost more than the byte.
+            [byte] => output.begun.push(*byte),
+            _ => output.begun.extend_from_slice(bytes),
+        }
         if bytes.contains(&b'\n') || output.begun.len() >= BEGUN_BYTES_MAX {
             self.take_begun(vm);
         }
@@ -242,17 +260,12 @@ impl Screen {
     }
 
     fn output_of<'s>(
-        vms: &'s mut BTreeMap<VMId, VmOutput>,
+        vms: &'s mut BTreeMap<VMId, Box<VmOutput>>,
         vm: VMId,
         name: &str,
     ) -> &'s mut VmOutput {
-        vms.entry(vm).or_insert_with(|| VmOutput {
-            name: String::from(name),
-            backlog: Backlog::default(),
-            lines: LineMux::default(),
-            unseen_lines: 0,
-            begun: Vec::new(),
-        })
+        // Asked for each byte: what happens once is not in its way.
+        vms.entry(vm).or_insert_with(|| VmOutput::new(name))
     }
 
     /// Shows the lines that `step` makes of a VM's output.

@@ -5,7 +5,7 @@
 //! sorted by start, so that an access costs a binary search, or less if it is to
 //! the device of the last one. The list is complete before the first vCPU runs
 //! and never changes afterwards: no lock but the device's own is taken on an
-//! access. Regions may not overlap.
+//! access, and whoever makes one is held on its CPU. Regions may not overlap.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -139,12 +139,12 @@ impl Space {
 
     fn read(&self, address: u64, width: AccessWidth) -> Result<u64, AccessFault> {
         let (device, offset) = self.find(address, width).ok_or(AccessFault)?;
-        device.lock().read(offset, width)
+        device.lock_held().read(offset, width)
     }
 
     fn write(&self, address: u64, width: AccessWidth, value: u64) -> Result<(), AccessFault> {
         let (device, offset) = self.find(address, width).ok_or(AccessFault)?;
-        device.lock().write(offset, width, value)
+        device.lock_held().write(offset, width, value)
     }
 }
 

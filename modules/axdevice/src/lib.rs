@@ -9,8 +9,7 @@
 //! for an address. The models are in [`serial`], [`rtc`], [`timer`], [`power`]
 //! and [`virtio`].
 //!
-//! [`Lock`] is the one lock of whatever belongs to a VM: whoever holds it is not
-//! switched out, so that no thread on the same CPU ever spins for it in vain.
+//! [`Lock`] is the one lock of whatever belongs to a VM.
 //!
 //! Everything in this crate sees values that a guest chose: nothing may panic.
 #![no_std]
@@ -34,6 +33,7 @@ mod clock;
 mod console;
 mod device;
 mod irq;
+mod lock;
 mod memory;
 pub mod power;
 mod regs;
@@ -53,9 +53,9 @@ pub use clock::{Alarm, AlarmListener, Clock, SharedAlarm, TimedDevice};
 pub use console::{Console, ConsoleOutput, InputListener};
 pub use device::{AccessFault, IoDevice, SharedDevice, shared};
 pub use irq::{IrqLine, IrqSink, LevelLine};
-pub use kspin::SpinNoPreempt as Lock;
 /// A lock for who is held on its CPU already.
 pub use kspin::SpinRaw as RawLock;
+pub use lock::{Lock, LockGuard};
 pub use memory::{GuestMemory, OutsideRam};
 pub use power::{PowerRequest, PowerSink, SifiveTest};
 pub use rtc::{GoldfishRtc, Pl031};

@@ -83,12 +83,21 @@ macro_rules! guarded {
 }
 
 guarded!(
-    /// Reads two bytes of guest code as the guest would fetch them.
+    /// Reads guest code as the guest would fetch it, by halves: the second only if
+    /// the first says that there is one.
     ///
     /// # Safety
     /// Interrupts are closed, and a guest's CSRs are loaded.
-    fetch_half,
-    "hlvx.hu a0, (t1)"
+    fetch_halves,
+    "hlvx.hu a0, (t1)
+     not     t2, a0
+     andi    t2, t2, 3
+     bnez    t2, 2f
+     addi    t1, t1, 2
+     hlvx.hu t2, (t1)
+     slli    t2, t2, 16
+     or      a0, a0, t2
+     2:"
 );
 guarded!(
     /// Reads four aligned bytes of guest code as the guest would fetch them.
@@ -137,12 +146,12 @@ fn result(guarded: Guarded) -> Option<u64> {
     (guarded.trapped == 0).then_some(guarded.value)
 }
 
-/// Fetches two bytes of guest code; `None` if that trapped.
+/// Fetches an instruction of two or four bytes; `None` if that trapped.
 ///
 /// Called between a guest's exit and the opening of interrupts.
-pub(crate) fn fetch(address: u64) -> Option<u16> {
+pub(crate) fn fetch(address: u64) -> Option<u32> {
     // SAFETY: the caller is between an exit and the opening of interrupts.
-    result(unsafe { fetch_half(address) }).map(|half| half as u16)
+    result(unsafe { fetch_halves(address) }).map(|word| word as u32)
 }
 
 /// Fetches four bytes of guest code at a multiple of four; `None` if that trapped.

@@ -9,7 +9,7 @@ use crate::{frame::FloatRegisters, vcpu::RiscvVCpu};
 
 pub(crate) unsafe fn enter<H: AxVMHal>(_vcpu: *mut RiscvVCpu<H>) {}
 
-pub(crate) fn fetch(_address: u64) -> Option<u16> {
+pub(crate) fn fetch(_address: u64) -> Option<u32> {
     None
 }
 

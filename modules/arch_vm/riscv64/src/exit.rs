@@ -146,15 +146,10 @@ fn fetch_fault<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
 
 /// Fetches the instruction at `pc`; a compressed one is in the low half.
 pub(crate) fn fetch(pc: u64) -> Option<u32> {
-    if pc.is_multiple_of(4) {
-        return entry::fetch_aligned(pc);
+    match pc.is_multiple_of(4) {
+        true => entry::fetch_aligned(pc),
+        false => entry::fetch(pc),
     }
-    let low = entry::fetch(pc)?;
-    if !insn::is_full_length(low) {
-        return Some(u32::from(low));
-    }
-    let high = entry::fetch(pc.wrapping_add(2))?;
-    Some(u32::from(low) | (u32::from(high) << 16))
 }
 
 /// Handles an instruction that is the hypervisor's to decide: waits, counters,
