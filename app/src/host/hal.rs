@@ -47,6 +47,10 @@ impl AxVMHal for Host {
         memory::free(start, size_bytes);
     }
 
+    fn zero_ram(&self, start: HostPhysAddr, size_bytes: usize) {
+        memory::zero(start, size_bytes);
+    }
+
     fn wall_time_nanos(&self) -> u64 {
         axhal::time::wall_time_nanos()
     }
@@ -77,9 +81,10 @@ impl AxVCpuHal for Host {
         let start = global_allocator()
             .alloc_pages(count, bytes, UsageKind::PageTable)
             .ok()?;
-        memory::zero(start, bytes);
         let physical = mem::virt_to_phys(start.into());
-        Some(HostPhysAddr::from_usize(physical.as_usize()))
+        let start = HostPhysAddr::from_usize(physical.as_usize());
+        memory::zero(start, bytes);
+        Some(start)
     }
 
     fn free_frames(&self, start: HostPhysAddr, count: usize) {

@@ -60,12 +60,9 @@ pub fn free_bytes() -> usize {
 
 /// Takes zeroed memory.
 pub(super) fn alloc(size_bytes: usize) -> Option<HostPhysAddr> {
-    let start = POOL.lock().take(size_bytes)?;
-    zero(
-        axhal::mem::phys_to_virt(start.into()).as_usize(),
-        size_bytes,
-    );
-    Some(HostPhysAddr::from_usize(start))
+    let start = HostPhysAddr::from_usize(POOL.lock().take(size_bytes)?);
+    zero(start, size_bytes);
+    Some(start)
 }
 
 /// Gives memory back.
@@ -73,12 +70,26 @@ pub(super) fn free(start: HostPhysAddr, size_bytes: usize) {
     POOL.lock().give(start.as_usize(), size_bytes);
 }
 
-/// Writes zeros over memory that nobody else uses, in whole lines.
+/// Writes zeros over pages that nobody else uses.
 ///
-/// A VM's RAM is hundreds of megabytes: stores and little else are a third of
-/// what `memset` takes. Volatile, so that no compiler makes them a `memset`.
-#[expect(unsafe_code, reason = "clears memory that was just taken")]
-pub(super) fn zero(start: usize, size_bytes: usize) {
+/// A VM's RAM is hundreds of megabytes, which the machine itself may clear.
+#[expect(unsafe_code, reason = "clears memory of the caller's")]
+pub(super) fn zero(start: HostPhysAddr, size_bytes: usize) {
+    /// Less is cleared faster than it is asked for.
+    const BULK_BYTES: usize = 0x1_0000;
+    let range = PhysRange::from_size(start.as_usize(), size_bytes);
+    // SAFETY: the callers hand in memory that they own and have no reference into.
+    if size_bytes >= BULK_BYTES && unsafe { platform::clear(range) } {
+        return;
+    }
+    let start = axhal::mem::phys_to_virt(range.start.into());
+    zero_lines(start.as_usize(), size_bytes);
+}
+
+/// Writes zeros in whole lines: stores and little else are a third of what `memset`
+/// takes. Volatile, so that no compiler makes them a `memset`.
+#[expect(unsafe_code, reason = "clears memory of the caller's")]
+fn zero_lines(start: usize, size_bytes: usize) {
     type Line = [u128; LINE_WORDS];
     const LINE_WORDS: usize = 8;
     const LINE_BYTES: usize = size_of::<Line>();
@@ -86,8 +97,8 @@ pub(super) fn zero(start: usize, size_bytes: usize) {
     for line in 0..size_bytes.div_euclid(LINE_BYTES) {
         let words = lines.wrapping_add(line).cast::<u128>();
         for word in 0..LINE_WORDS {
-            // SAFETY: the callers hand in memory that they took from an allocator
-            // just now: mapped, page-aligned, of this size, known to nobody else.
+            // SAFETY: the caller's memory is mapped, page-aligned and of this size,
+            // and nobody else uses it.
             unsafe { words.wrapping_add(word).write_volatile(0) };
         }
     }

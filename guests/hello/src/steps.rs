@@ -80,15 +80,24 @@ const PAGES: usize = 8;
 const WORDS: usize = 8;
 
 /// Writes and reads a pattern in pages spread over the RAM after the image.
+///
+/// With `scrubbed` on the command line the pattern stays where nothing was, and may
+/// not be there from a boot before.
 pub fn memory(machine: &Machine) -> Result<(), Failure> {
+    let is_scrubbed = machine.command_line.has("scrubbed");
     let pages = free_pages(machine)?;
+    if is_scrubbed && pages.iter().any(|page| holds_pattern(*page)) {
+        return Err(Failure("RAM holds what was there before the restart"));
+    }
     let mut kept = [[0; WORDS]; PAGES];
     for (page, words) in pages.iter().zip(&mut kept) {
         fill(*page, words);
     }
     let is_good = pages.iter().all(|page| holds_pattern(*page));
     for (page, words) in pages.iter().zip(&kept) {
-        restore(*page, words);
+        if !is_scrubbed || *words != [0; WORDS] {
+            restore(*page, words);
+        }
     }
     if !is_good {
         return Err(Failure("RAM does not hold what was written"));

@@ -53,6 +53,9 @@ pub trait AxVMHal: AxVCpuHal {
     /// Gives back what [`Self::alloc_ram`] returned, with the same size.
     fn free_ram(&self, start: HostPhysAddr, size_bytes: usize);
 
+    /// Writes zeros over what [`Self::alloc_ram`] returned, with the same size.
+    fn zero_ram(&self, start: HostPhysAddr, size_bytes: usize);
+
     /// Returns nanoseconds since 1970-01-01 00:00 UTC.
     fn wall_time_nanos(&self) -> u64;
 

@@ -64,14 +64,7 @@ impl<H: AxVMHal> Ram<H> {
     /// Writes zeros over everything, so that a new boot finds nothing of the last.
     pub(crate) fn zero(&self) {
         for block in &self.blocks {
-            let words = block.region.size_bytes / WORD_BYTES;
-            let start = self.hal.phys_to_virt(block.host).as_usize() as *const AtomicU64;
-            for i in 0..words {
-                // SAFETY: `start` is 2 MiB-aligned host memory of this block's
-                // size, owned by this block until drop, and `i` is inside it.
-                let word = unsafe { &*start.wrapping_add(i) };
-                word.store(0, Ordering::Relaxed);
-            }
+            self.hal.zero_ram(block.host, block.region.size_bytes);
         }
     }
 

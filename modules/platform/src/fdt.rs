@@ -19,6 +19,10 @@ pub fn describe(fdt: &Fdt<'_>, fdt_start: usize, boot_hardware_id: usize) -> Mac
     machine.reserve(own);
     machine.fdt = Some(own);
     machine.interrupt_controller = interrupt_controller(fdt);
+    machine.fw_cfg = fdt
+        .all_nodes()
+        .find(|node| node.compatibles().any(|name| name == "qemu,fw-cfg-mmio"))
+        .and_then(|node| ranges(node).next());
     machine
 }
 
@@ -177,6 +181,10 @@ mod tests {
         w.property_array_u64("reg", &[0xc00_0000, 0x60_0000])
             .unwrap();
         w.end_node(plic).unwrap();
+        let fw_cfg = w.begin_node("fw-cfg@10100000").unwrap();
+        w.property_string("compatible", "qemu,fw-cfg-mmio").unwrap();
+        w.property_array_u64("reg", &[0x1010_0000, 0x18]).unwrap();
+        w.end_node(fw_cfg).unwrap();
         w.end_node(root).unwrap();
         w.finish().unwrap()
     }
@@ -206,6 +214,8 @@ mod tests {
         assert_eq!(machine.option("onidle"), Some("poweroff"));
         assert_eq!(machine.seed, Some([7; 32]));
         assert_eq!(machine.interrupt_controller, InterruptController::Plic);
+        let fw_cfg = PhysRange::from_size(0x1010_0000, 0x18);
+        assert_eq!(machine.fw_cfg, Some(fw_cfg));
         assert!(
             machine
                 .reserved()

@@ -19,6 +19,8 @@ pub mod ratio;
 #[cfg(target_os = "none")]
 mod console;
 #[cfg(target_os = "none")]
+mod fw_cfg;
+#[cfg(target_os = "none")]
 mod init;
 #[cfg(target_os = "none")]
 mod irq;
@@ -40,7 +42,7 @@ mod arch;
 mod arch;
 
 #[cfg(target_os = "none")]
-pub use {init::machine, mem::flush_tlb, power::power_off};
+pub use {fw_cfg::clear, init::machine, mem::flush_tlb, power::power_off};
 
 /// How the hypervisor ends, as the process that started the machine sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

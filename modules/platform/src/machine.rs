@@ -85,6 +85,8 @@ pub struct Machine {
     pub timer_hz: Option<u64>,
     /// Random bytes that nobody has used, where the machine has a source of them.
     pub seed: Option<[u8; SEED_BYTES]>,
+    /// Where QEMU's device for firmware's files has its registers.
+    pub fw_cfg: Option<PhysRange>,
     /// The interrupt controller.
     pub interrupt_controller: InterruptController,
 }

@@ -232,6 +232,16 @@ impl AxVMHal for StdHost {
         self.give_back(Resource::Ram, start, size_bytes / RAM_UNIT_BYTES);
     }
 
+    fn zero_ram(&self, start: HostPhysAddr, size_bytes: usize) {
+        let units = size_bytes / RAM_UNIT_BYTES;
+        let pool = self.pool(Resource::Ram);
+        let zeroed = pool
+            .lock()
+            .expect("no pool panics")
+            .zero_again(start.as_usize(), units);
+        self.books(|books| books.wrongs.extend(zeroed.err()));
+    }
+
     fn wall_time_nanos(&self) -> u64 {
         wall_ns()
     }

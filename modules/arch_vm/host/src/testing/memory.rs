@@ -86,15 +86,30 @@ impl Pool {
         Some((self.start + first * self.unit_bytes + PHYS_OFFSET, wrong))
     }
 
-    /// Takes back what was given out at `start`; `Err` names a wrong.
-    pub(super) fn give_back(&mut self, start: usize, count: usize) -> Result<(), String> {
+    /// Zeros what was given out at `start`; `Err` names a wrong.
+    pub(super) fn zero_again(&mut self, start: usize, count: usize) -> Result<(), String> {
+        let first = self.find_out(start, count)?;
+        for unit in first..first + count {
+            self.zero(unit);
+        }
+        Ok(())
+    }
+
+    /// Returns the first unit of what was given out at `start`.
+    fn find_out(&self, start: usize, count: usize) -> Result<usize, String> {
         let first = start
             .checked_sub(self.start + PHYS_OFFSET)
             .map(|offset| offset / self.unit_bytes)
             .ok_or_else(|| format!("{start:#x} is not from here"))?;
-        if self.out.get(&first) != Some(&count) {
-            return Err(format!("{start:#x} with {count} units is not out"));
+        match self.out.get(&first) == Some(&count) {
+            true => Ok(first),
+            false => Err(format!("{start:#x} with {count} units is not out")),
         }
+    }
+
+    /// Takes back what was given out at `start`; `Err` names a wrong.
+    pub(super) fn give_back(&mut self, start: usize, count: usize) -> Result<(), String> {
+        let first = self.find_out(start, count)?;
         self.out.remove(&first);
         for unit in first..first + count {
             self.poison(unit);
@@ -132,7 +147,8 @@ impl Pool {
 
     fn zero(&self, unit: usize) {
         let start = (self.start + unit * self.unit_bytes) as *mut u8;
-        // SAFETY: the unit is inside the pool and nobody's: it was just free.
+        // SAFETY: the unit is inside the pool and nobody's: it was just free, or
+        // belongs to a VM that does not run.
         unsafe { start.write_bytes(0, self.unit_bytes) };
     }
 }
