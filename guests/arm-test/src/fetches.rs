@@ -25,15 +25,22 @@ const NEVER_EXECUTE: u64 = 3 << 53;
 
 /// A map of the first level, as `rt` has it.
 #[repr(C, align(512))]
-struct Table([u64; MAPPED_GIB]);
+pub struct Table(pub [u64; MAPPED_GIB]);
+
+impl Table {
+    /// Copies the map at an address, which is `rt`'s.
+    pub fn at(address: u64) -> Self {
+        // SAFETY: `rt`'s map is this, at the address of its register.
+        Self(unsafe { (address as *const [u64; MAPPED_GIB]).read() })
+    }
+}
 
 /// Runs the checks with a map in which devices are executable.
+// Not inlined, as the map would stay on the stack for the other checks.
+#[inline(never)]
 pub fn run() -> Checked {
-    let ours: u64;
-    // SAFETY: only reads where the map is.
-    unsafe { asm!("mrs {}, ttbr0_el1", out(reg) ours) };
-    // SAFETY: `rt`'s map is this, at the address of its register.
-    let mut table = Table(unsafe { (ours as *const [u64; MAPPED_GIB]).read() });
+    let ours = map();
+    let mut table = Table::at(ours);
     table.0[0] &= !NEVER_EXECUTE;
     change_map((&raw const table).addr() as u64);
     let checked = fetches();
@@ -41,7 +48,16 @@ pub fn run() -> Checked {
     checked
 }
 
-fn change_map(table: u64) {
+/// Returns where the map is.
+pub fn map() -> u64 {
+    let map: u64;
+    // SAFETY: only reads where the map is.
+    unsafe { asm!("mrs {}, ttbr0_el1", out(reg) map) };
+    map
+}
+
+/// Makes another map the one in force.
+pub fn change_map(table: u64) {
     // SAFETY: both maps map the same memory in the same way.
     unsafe {
         asm!(

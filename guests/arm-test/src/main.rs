@@ -31,6 +31,8 @@ mod messages;
 mod registers;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod switches;
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
+mod walks;
 
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 use rt::{
@@ -59,6 +61,7 @@ fn sequence(machine: &'static Machine) -> Result<(), Failure> {
     execute::open_float();
     accesses::run()?;
     fetches::run()?;
+    walks::run()?;
     registers::run()?;
     messages::run()?;
     firmware::run(machine)?;

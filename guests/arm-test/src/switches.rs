@@ -10,7 +10,7 @@
 
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rt::arch::{self, smp};
 use rt::machine::{Failure, Machine};
@@ -112,9 +112,9 @@ unsafe impl Sync for Image {}
 static IMAGES: [Image; 2] = [const { Image(UnsafeCell::new([0; WORDS])) }; 2];
 
 impl Unit {
-    /// Returns the widest registers that this CPU has.
+    /// Returns the widest registers that the CPUs have.
     fn widest() -> Self {
-        match registers::has_vectors() {
+        match HAS_VECTORS.load(Ordering::Acquire) {
             true => Self {
                 fill: vectors_fill,
                 dump: vectors_dump,
@@ -143,6 +143,9 @@ impl Unit {
     }
 }
 
+/// Whether there are wide vectors: only the boot CPU may find that out.
+static HAS_VECTORS: AtomicBool = AtomicBool::new(false);
+
 /// How many turns there were; even ones are the boot CPU's.
 static TURN: AtomicU32 = AtomicU32::new(0);
 
@@ -155,7 +158,12 @@ fn take_turns(own: u32) -> bool {
     for round in 0..ROUNDS {
         let turn = 2 * round + own;
         let is_ours = || TURN.load(Ordering::Acquire) == turn;
-        if wait::spin_until("a turn", is_ours).is_err() || unit.sum(own) != filled {
+        if wait::spin_until("a turn", is_ours).is_err() {
+            say!("{own}: no turn {turn}");
+            return false;
+        }
+        if unit.sum(own) != filled {
+            say!("{own}: changed at {turn}");
             return false;
         }
         TURN.store(turn + 1, Ordering::Release);
@@ -169,16 +177,16 @@ pub fn run(machine: &Machine) -> Checked {
         say!("one CPU: no switches");
         return Ok(());
     }
+    HAS_VECTORS.store(registers::has_vectors(), Ordering::Release);
     smp::start(OTHER)?;
     firmware::denied_sleep()?;
     hold("registers of the boot CPU", take_turns(0))?;
     wait::spin_until("the other CPU's end", || smp::is_stopped(OTHER))?;
     let all = TURN.load(Ordering::Acquire) == 2 * ROUNDS;
     hold("registers of the other CPU", all)?;
-    let kind = if registers::has_vectors() {
-        "wide vectors"
-    } else {
-        "floats"
+    let kind = match HAS_VECTORS.load(Ordering::Acquire) {
+        true => "wide vectors",
+        false => "floats",
     };
     say!("switches with {kind} passed");
     Ok(())

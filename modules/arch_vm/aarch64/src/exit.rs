@@ -33,6 +33,8 @@ pub(crate) enum Trap {
     Data(DataAbort),
     /// An instruction fetch outside RAM.
     Fetch(GuestPhysAddr),
+    /// An instruction fetch whose own translation is outside RAM.
+    FetchWalk,
     /// Something that this guest's CPU does not have.
     Undefined,
     /// Nothing that a guest should be able to cause.
@@ -70,7 +72,9 @@ pub(crate) enum AbortDetail {
     Instruction,
     /// Cache maintenance of an address that is not RAM: nothing to do.
     CacheMaintenance,
-    /// The guest's own tables are outside RAM, or the bus answered with an error.
+    /// The guest's own tables are outside RAM.
+    Walk,
+    /// The bus answered with an error.
     Refused,
 }
 
@@ -166,6 +170,7 @@ pub(crate) fn decode(esr: u64, far: u64, hpfar: u64) -> Trap {
         EC_HVC64 => Trap::Hvc,
         EC_SMC64 => Trap::Smc,
         EC_SYSREG => Trap::SysReg(decode_sys_reg(iss)),
+        EC_FETCH_LOWER if Abort::new(iss).is_set(ABORT::S1PTW) => Trap::FetchWalk,
         EC_FETCH_LOWER => Trap::Fetch(fault_address(far, hpfar)),
         EC_DATA_LOWER => Trap::Data(decode_data_abort(iss, fault_address(far, hpfar))),
         EC_SVE => Trap::Vectors,
@@ -216,7 +221,10 @@ fn abort_detail(abort: Abort) -> AbortDetail {
         FAULT_ADDRESS_SIZE | FAULT_TRANSLATION | FAULT_ACCESS_FLAG | FAULT_PERMISSION
     );
     if !is_stage_2 || abort.is_set(ABORT::S1PTW) || abort.is_set(ABORT::FNV) {
-        return AbortDetail::Refused;
+        return match is_stage_2 && abort.is_set(ABORT::S1PTW) {
+            true => AbortDetail::Walk,
+            false => AbortDetail::Refused,
+        };
     }
     if abort.is_set(ABORT::CM) {
         return AbortDetail::CacheMaintenance;
@@ -251,9 +259,28 @@ pub(crate) enum Exception {
     /// The instruction does not exist.
     Undefined,
     /// The bus refused a data access.
-    DataAbort { is_write: bool },
+    DataAbort { is_write: bool, refused: Refused },
     /// The bus refused an instruction fetch.
-    FetchAbort,
+    FetchAbort { refused: Refused },
+}
+
+/// What the bus refused of an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The access itself.
+    Access,
+    /// The walk of the translation tables for it, at this level.
+    Walk(i8),
+}
+
+impl Refused {
+    /// Returns the fault's status.
+    fn status(self) -> u64 {
+        match self {
+            Self::Access => EXTERNAL_ABORT,
+            Self::Walk(level) => EXTERNAL_ABORT_ON_WALK.saturating_add_signed(level.into()),
+        }
+    }
 }
 
 /// What EL1 was doing.
@@ -274,6 +301,8 @@ pub(crate) struct Entered {
 
 /// A synchronous external abort, not on a table walk.
 const EXTERNAL_ABORT: u64 = 0x10;
+/// One on a table walk, at level 0.
+const EXTERNAL_ABORT_ON_WALK: u64 = 0x14;
 const EC_UNDEFINED: u64 = 0x00;
 const EC_FETCH_SAME: u64 = 0x21;
 const EC_DATA_SAME: u64 = 0x25;
@@ -310,21 +339,31 @@ impl Exception {
     }
 
     fn syndrome(self, is_from_el0: bool) -> u64 {
-        let (class, iss) = match (self, is_from_el0) {
-            (Self::Undefined, _) => (EC_UNDEFINED, 0),
-            (Self::DataAbort { is_write }, true) => (EC_DATA_LOWER, external_abort(is_write)),
-            (Self::DataAbort { is_write }, false) => (EC_DATA_SAME, external_abort(is_write)),
-            (Self::FetchAbort, true) => (EC_FETCH_LOWER, EXTERNAL_ABORT),
-            (Self::FetchAbort, false) => (EC_FETCH_SAME, EXTERNAL_ABORT),
+        let (class, iss) = match self {
+            Self::Undefined => (EC_UNDEFINED, 0),
+            Self::DataAbort { is_write, refused } => {
+                let class = if is_from_el0 {
+                    EC_DATA_LOWER
+                } else {
+                    EC_DATA_SAME
+                };
+                (
+                    class,
+                    ABORT::WNR.val(is_write.into()).value | refused.status(),
+                )
+            }
+            Self::FetchAbort { refused } => {
+                let class = if is_from_el0 {
+                    EC_FETCH_LOWER
+                } else {
+                    EC_FETCH_SAME
+                };
+                (class, refused.status())
+            }
         };
         let value = ESR::EC.val(class) + ESR::IL::SET + ESR::ISS.val(iss);
         value.value
     }
-}
-
-fn external_abort(is_write: bool) -> u64 {
-    let direction = ABORT::WNR.val(is_write.into());
-    direction.value | EXTERNAL_ABORT
 }
 
 fn entered_pstate(from: Interrupted) -> u64 {
@@ -379,7 +418,8 @@ mod tests {
         };
         assert_eq!(detail(0x6), AbortDetail::Instruction);
         assert_eq!(detail(0x6 | 1 << 8), AbortDetail::CacheMaintenance);
-        assert_eq!(detail(0x6 | 1 << 7), AbortDetail::Refused);
+        assert_eq!(detail(0x6 | 1 << 7), AbortDetail::Walk);
+        assert_eq!(detail(0x10 | 1 << 7), AbortDetail::Refused);
         assert_eq!(detail(0x10), AbortDetail::Refused);
         assert_eq!(detail(0x21), AbortDetail::Refused);
     }
@@ -414,7 +454,12 @@ mod tests {
     #[test]
     fn an_exception_from_el0_and_el1_takes_its_own_vector() {
         let entered = |pstate| {
-            Exception::DataAbort { is_write: true }.enter(Interrupted {
+            let refused = Refused::Access;
+            let exception = Exception::DataAbort {
+                is_write: true,
+                refused,
+            };
+            exception.enter(Interrupted {
                 pstate,
                 vbar: 0x8000,
                 sctlr: SCTLR_SPAN,
@@ -426,6 +471,21 @@ mod tests {
         assert_eq!(el0.pstate, 0x6000_03c5);
         assert_eq!(el0.esr >> 26, EC_DATA_LOWER);
         assert_eq!((el1.esr >> 26, el1.esr & 0x7f), (EC_DATA_SAME, 0x50));
+    }
+
+    #[test]
+    fn an_abort_on_a_table_walk_tells_its_level() {
+        let status = |level| {
+            let refused = Refused::Walk(level);
+            Exception::FetchAbort { refused }.syndrome(false) & 0x3f
+        };
+        assert_eq!([-1, 0, 3].map(status), [0x13, 0x14, 0x17]);
+        let fetch = |iss| decode(EC_FETCH_LOWER << 26 | iss, 0x5018, 0x9_0000);
+        assert_eq!(fetch(0x6 | 1 << 7), Trap::FetchWalk);
+        assert_eq!(
+            fetch(0x6),
+            Trap::Fetch(GuestPhysAddr::from_usize(0x0900_0018))
+        );
     }
 
     proptest! {

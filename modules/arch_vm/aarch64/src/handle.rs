@@ -18,16 +18,20 @@ use tock_registers::{
 };
 
 use crate::{
-    exit::{self, AbortDetail, DataAbort, Exception, RegisterAccess, SysRegAccess, Trap},
+    exit::{self, AbortDetail, DataAbort, Exception, Refused, RegisterAccess, SysRegAccess, Trap},
     fast::Left,
     insn::{self, WriteBack},
     interrupts::Cause,
     irqchip::{Frame, Sgi},
     machine::Siblings,
     psci::{self, Action},
-    regs::{ESR_EL2, FAR_EL2, HPFAR_EL2, PAR, SP_EL0, SP_EL1, SPSR, firmware_call, translate_read},
+    regs::{
+        ESR_EL2, FAR_EL2, HPFAR_EL2, PAR, SP_EL0, SP_EL1, SPSR, TCR_EL12, TTBR0_EL12, TTBR1_EL12,
+        firmware_call, translate_read,
+    },
     sysreg::{self, SysReg},
     vcpu::{Aarch64VCpu, Transfer},
+    walk::Tables,
 };
 
 /// What follows of an exit.
@@ -109,7 +113,15 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             Trap::Data(abort) if abort.detail == AbortDetail::Instruction => {
                 self.begin_transfer(abort)
             }
-            Trap::Data(abort) => self.refuse(abort.is_write),
+            Trap::Data(abort) if abort.detail == AbortDetail::Walk => {
+                self.refuse(abort.is_write, self.failing_walk())
+            }
+            Trap::Data(abort) => self.refuse(abort.is_write, Refused::Access),
+            Trap::FetchWalk => {
+                let refused = self.failing_walk();
+                self.throw(Exception::FetchAbort { refused }, self.access_far);
+                self.count(ExitKind::PageFault)
+            }
             Trap::WaitForInterrupt => {
                 self.frame.skip();
                 self.wait()
@@ -264,14 +276,30 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
                 self.access(abort.address, abort.is_write, register);
             }
             AbortDetail::CacheMaintenance => self.frame.skip(),
-            AbortDetail::Instruction | AbortDetail::Refused => return false,
+            AbortDetail::Instruction | AbortDetail::Walk | AbortDetail::Refused => return false,
         }
         true
     }
 
-    fn refuse(&mut self, is_write: bool) -> Step {
-        self.throw(Exception::DataAbort { is_write }, self.access_far);
+    fn refuse(&mut self, is_write: bool, refused: Refused) -> Step {
+        self.throw(Exception::DataAbort { is_write, refused }, self.access_far);
         self.count(ExitKind::PageFault)
+    }
+
+    /// Finds out which of the guest's own tables is not in RAM.
+    fn failing_walk(&self) -> Refused {
+        let tables = Tables {
+            tcr: TCR_EL12.get(),
+            ttbr0: TTBR0_EL12.get(),
+            ttbr1: TTBR1_EL12.get(),
+        };
+        let read = |at: u64| {
+            let mut bytes = [0; 8];
+            let at = GuestPhysAddr::from_usize(at as usize);
+            self.machine.ram.read(at, &mut bytes).ok()?;
+            Some(u64::from_le_bytes(bytes))
+        };
+        Refused::Walk(tables.failing_level(self.access_far, read))
     }
 
     /// Accesses one register of the machine.
@@ -335,13 +363,13 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
     /// Looks at the instruction of an access that the syndrome does not describe.
     fn begin_transfer(&mut self, abort: DataAbort) -> Step {
         let Some(access) = self.instruction().and_then(insn::decode) else {
-            return self.refuse(abort.is_write);
+            return self.refuse(abort.is_write, Refused::Access);
         };
         let is_first = access
             .address
             .is_none_or(|at| self.base(at).wrapping_add_signed(at.offset) == self.access_far);
         if !is_first || access.is_store != abort.is_write {
-            return self.refuse(abort.is_write);
+            return self.refuse(abort.is_write, Refused::Access);
         }
         self.transfer = Some(Transfer {
             access,

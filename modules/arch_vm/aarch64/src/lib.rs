@@ -51,6 +51,7 @@ mod trng;
 mod vcpu;
 mod vectors;
 mod vm;
+mod walk;
 
 pub use frame::TrapFrame;
 pub use percpu::Aarch64PerCpu;

@@ -24,7 +24,7 @@ use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 
 use crate::{
     entry,
-    exit::{Exception, Interrupted},
+    exit::{Exception, Interrupted, Refused},
     frame::{FloatRegisters, TrapFrame},
     handle::Step,
     insn::{LoadStore, SIMD_FIRST},
@@ -518,10 +518,12 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
     }
 
     fn refuse_access(&mut self, access: GuestAccess) {
+        let refused = Refused::Access;
+        let data = |is_write| Exception::DataAbort { is_write, refused };
         let exception = match access {
-            GuestAccess::Read(_) => Exception::DataAbort { is_write: false },
-            GuestAccess::Write(_) => Exception::DataAbort { is_write: true },
-            GuestAccess::Fetch(_) => Exception::FetchAbort,
+            GuestAccess::Read(_) => data(false),
+            GuestAccess::Write(_) => data(true),
+            GuestAccess::Fetch(_) => Exception::FetchAbort { refused },
             GuestAccess::SysReg | GuestAccess::PortRead | GuestAccess::PortWrite => {
                 Exception::Undefined
             }

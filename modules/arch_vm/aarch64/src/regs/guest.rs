@@ -20,6 +20,22 @@ register_bitfields![u64,
         ENABLE OFFSET(0) NUMBITS(1) [],
         IMASK OFFSET(1) NUMBITS(1) [],
         ISTATUS OFFSET(2) NUMBITS(1) []
+    ],
+
+    pub(crate) TCR [
+        /// How many bits of an address are not translated, in the low half.
+        T0SZ OFFSET(0) NUMBITS(6) [],
+        TG0 OFFSET(14) NUMBITS(2) [
+            KiB4 = 0,
+            KiB64 = 1,
+            KiB16 = 2
+        ],
+        T1SZ OFFSET(16) NUMBITS(6) [],
+        TG1 OFFSET(30) NUMBITS(2) [
+            KiB16 = 1,
+            KiB4 = 2,
+            KiB64 = 3
+        ]
     ]
 ];
 
