@@ -158,3 +158,11 @@ pub fn cycles() -> usize {
     unsafe { asm!("rdcycle {}", out(reg) value) };
     value
 }
+
+/// Reads the counter of instructions.
+pub fn instructions() -> usize {
+    let value;
+    // SAFETY: as above.
+    unsafe { asm!("rdinstret {}", out(reg) value) };
+    value
+}

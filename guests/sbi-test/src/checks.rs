@@ -12,7 +12,7 @@ use rt::{
     say,
 };
 
-use crate::call::{Answer, SLEPT, call, cycles, legacy, listen_to_timer_only, sleep};
+use crate::call::{Answer, SLEPT, call, cycles, instructions, legacy, listen_to_timer_only, sleep};
 
 const BASE: usize = 0x10;
 const TIME: usize = 0x5449_4d45;
@@ -38,6 +38,8 @@ const ALREADY_STARTED: isize = -7;
 const ALREADY_STOPPED: isize = -8;
 const NO_SHMEM: isize = -9;
 
+/// The implementation's id.
+const AXHIVE: usize = 0x4178;
 const VERSION_2: usize = 2 << 24;
 const LOAD_ACCESS_FAULT: usize = 5;
 const NOWHERE: usize = trap::NOTHING_HERE;
@@ -145,6 +147,11 @@ fn nap(what: &'static str, sleep: impl Fn() -> isize) -> Checked {
     Ok(())
 }
 
+/// Tells whether the firmware is AxHive's.
+pub fn is_axhive() -> bool {
+    call(BASE, 1, [0; 5]).value == AXHIVE
+}
+
 fn rfence(hart: usize) -> Checked {
     let fence = |function, mask, base| call(RFENCE, function, [mask, base, 0, 0, 0]);
     for function in 0..3 {
@@ -152,6 +159,10 @@ fn rfence(hart: usize) -> Checked {
         expect("a fence of all harts", fence(function, 0, usize::MAX), 0)?;
         let nobody = fence(function, 1, NO_HART);
         expect("a fence of nobody", nobody, INVALID_PARAM)?;
+    }
+    // Firmware of a machine whose supervisor has guests of its own carries them out.
+    for function in (3..7).filter(|_| is_axhive()) {
+        expect("a fence of guests", fence(function, 1, hart), NOT_SUPPORTED)?;
     }
     let page = call(RFENCE, 1, [1, hart, 0x1000, 0x2000, 0]);
     expect("a fence of two pages", page, 0)?;
@@ -239,7 +250,21 @@ fn pmu() -> Checked {
     expect("cycles given back", stop(fixed, 1), ALREADY_STOPPED)?;
     let (first, second) = (cycles(), cycles());
     hold("cycles that run free", first < second && second < FROM)?;
-    expect("an unknown event", matching(0x2_0000), NOT_SUPPORTED).map(drop)
+    expect("an unknown event", matching(0x2_0000), NOT_SUPPORTED)?;
+    counted_instructions(all)
+}
+
+/// Between two readings of the counter are two instructions, or a few.
+fn counted_instructions(all: usize) -> Checked {
+    const INSTRUCTIONS: usize = 2;
+    let found = call(PMU, 2, [0, all, 1 << 1, INSTRUCTIONS, 0]);
+    let fixed = expect("a counter of instructions", found, 0)?;
+    let start = call(PMU, 3, [fixed, 1, 1, 1000, 0]);
+    expect("a start of instructions", start, 0)?;
+    let (first, second) = (instructions(), instructions());
+    hold("instructions that count", first >= 1000 && first < second)?;
+    let stop = call(PMU, 4, [fixed, 1, 1, 0, 0]);
+    expect("a stop of instructions", stop, 0).map(drop)
 }
 
 /// What the firmware writes for STA.

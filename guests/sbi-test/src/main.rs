@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! sbi-test: asks the SBI firmware what the specification promises.
+//! sbi-test: asks the SBI firmware what the specification promises, and devices.
 //!
 //! The same image for bare QEMU and for AxHive, riscv64 only; elsewhere an empty
 //! program. Everything runs on the boot hart with interrupts masked; the suite
-//! starts and stops the others by itself. The first check that fails ends the
+//! starts and stops the others by itself, and so does the last check. The first check that fails ends the
 //! run, and the machine is powered off as failed.
 //!
 //! Spec: RISC-V Supervisor Binary Interface, 3.0.
@@ -14,6 +14,10 @@
 mod call;
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 mod checks;
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+mod devices;
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+mod races;
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 mod suite;
 
@@ -44,11 +48,12 @@ fn run(found: Result<Machine, Failure>) -> ! {
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 fn sequence(machine: &'static Machine) -> Result<(), Failure> {
     suite::run(machine)?;
-    checks::run(machine)
+    checks::run(machine)?;
+    devices::run(machine)?;
+    races::run(machine)
 }
 
-/// No hart is started through the library.
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
-fn secondary(_index: usize) -> ! {
-    arch::smp::stop()
+fn secondary(index: usize) -> ! {
+    races::secondary(index)
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! vector-test: each hart finds its vector registers as it left them.
+//! vector-test: each hart finds its vector and floating-point registers as it left them.
 //!
 //! The same image for bare QEMU and for AxHive, riscv64 only; elsewhere an empty
 //! program. All harts fill their registers with a pattern of their own before
@@ -10,6 +10,8 @@
 
 #![cfg_attr(all(target_os = "none", target_arch = "riscv64"), no_std, no_main)]
 
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+mod float;
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 mod vector;
 
@@ -47,6 +49,7 @@ fn sequence(machine: &'static Machine) -> Result<(), Failure> {
     }
     say!("vectors of 16 bytes");
     vector::fill(0);
+    float::fill(0);
     let others = 1..machine.cpus.len();
     for index in others.clone() {
         arch::smp::start(index)?;
@@ -62,15 +65,19 @@ fn sequence(machine: &'static Machine) -> Result<(), Failure> {
         wait_for(index, Stage::Parked, "a hart did not check its registers")?;
     }
     check(0)?;
-    say!("{} harts kept their vectors", machine.cpus.len());
+    say!(
+        "{} harts kept their vectors and floating point",
+        machine.cpus.len()
+    );
     Ok(())
 }
 
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 fn check(index: usize) -> Result<(), Failure> {
-    match vector::holds(index) {
-        true => Ok(()),
-        false => Err(Failure("a hart lost its vectors")),
+    match (vector::holds(index), float::holds(index)) {
+        (true, true) => Ok(()),
+        (false, _) => Err(Failure("a hart lost its vectors")),
+        (_, false) => Err(Failure("a hart lost its floating point")),
     }
 }
 
@@ -100,6 +107,7 @@ fn work(index: usize) -> Result<(), Failure> {
         return Err(Failure("a hart starts with another's vectors"));
     }
     vector::fill(index);
+    float::fill(index);
     own.reach(Stage::Up);
     wait::halt_until("no IPI from cpu 0", || own.ipis() > 0)?;
     check(index)
