@@ -9,11 +9,9 @@ use alloc::sync::Arc;
 use axvm::{AxVMHal, Result, vmid::Flush};
 
 use crate::{
-    ept::Extended,
     exit::{Event, Exit},
     insn::{CodeSize, SegmentName},
-    nested::Nested,
-    npt::LongMode,
+    nested::{Bits, Nested},
     pc::boot::BootState,
     svm::{self, Svm},
     vcpu::VCpu,
@@ -47,10 +45,14 @@ impl Features {
     /// Returns the format of nested page tables.
     pub(crate) fn nested_format(&self) -> Nested {
         match self {
-            Self::Svm(_) => Nested::LongMode(LongMode),
-            Self::Vmx(features) => Nested::Extended(Extended {
+            Self::Svm(_) => Nested {
+                bits: Bits::LongMode,
+                has_huge_pages: true,
+            },
+            Self::Vmx(features) => Nested {
+                bits: Bits::Extended,
                 has_huge_pages: features.has_huge_pages(),
-            }),
+            },
         }
     }
 
