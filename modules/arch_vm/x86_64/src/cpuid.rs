@@ -9,6 +9,8 @@
 //! Spec: AMD64 APM 3, "Obtaining Processor Information Via the CPUID
 //! Instruction"; Intel SDM 2, CPUID, leaves 0xb, 0x15, 0x16.
 
+use core::num::NonZeroU64;
+
 use axvm::VCpuId;
 
 use crate::regs::{self, Leaf};
@@ -292,18 +294,27 @@ fn basic(leaf: u32, cpus: u32, rates: Rates) -> Leaf {
     }
 }
 
-/// The counter's rate as a multiple of the APIC timer's.
+/// The counter's rate as a multiple of the APIC timer's: the best fraction that
+/// Linux can multiply by the timer's kilohertz in 32 bits, as it does.
 fn tsc_ratio(rates: Rates) -> Leaf {
-    let Ok(apic_hz) = u32::try_from(rates.apic_hz) else {
+    let (Ok(apic_hz), Some(tsc_hz)) = (u32::try_from(rates.apic_hz), NonZeroU64::new(rates.tsc_hz))
+    else {
         return [0; 4];
     };
-    let thousands = |hz: u64| u32::try_from(hz / 1000).unwrap_or(0);
-    [
-        thousands(rates.apic_hz),
-        thousands(rates.tsc_hz),
-        apic_hz,
-        0,
-    ]
+    let most = u64::from(u32::MAX).checked_div(rates.apic_hz / 1000);
+    let fractions = (1..=most.unwrap_or(1)).filter_map(|numerator: u64| {
+        let scaled = numerator.checked_mul(rates.apic_hz)?;
+        let denominator = scaled.saturating_add(rates.tsc_hz / 2) / tsc_hz;
+        let product = denominator.checked_mul(rates.tsc_hz)?;
+        // Per unit of the denominator, in 2^-32.
+        let error = (u128::from(product.abs_diff(scaled)) << 32).checked_div(scaled.into())?;
+        let fits = denominator != 0 && u32::try_from(denominator).is_ok();
+        fits.then_some((error, denominator, numerator))
+    });
+    match fractions.min() {
+        Some((_, denominator, numerator)) => [denominator as u32, numerator as u32, apic_hz, 0],
+        None => [0; 4],
+    }
 }
 
 fn extended(leaf: u32, cpus: u32) -> Leaf {
@@ -417,6 +428,24 @@ mod tests {
         assert_eq!((edx & APIC, ecx & OSXSAVE), (0, OSXSAVE));
         let [_, _, _, edx] = cpuid.get(0x8000_0001, 0, &VCPU);
         assert_eq!(edx & APIC, 0, "only leaf 1 says it");
+    }
+
+    #[test]
+    fn linux_finds_the_counters_rate_in_32_bits() {
+        for tsc_hz in [
+            50_004_321,
+            999_999_937,
+            1_000_000_000,
+            2_593_906_123,
+            4_900_000_001,
+        ] {
+            let rates = Rates { tsc_hz, ..RATES };
+            let [denominator, numerator, hz, _] = tsc_ratio(rates);
+            let product = (hz / 1000).checked_mul(numerator).expect("32 bits");
+            let found_khz = u64::from(product / denominator);
+            let wrong_khz = found_khz.abs_diff(tsc_hz / 1000);
+            assert!(wrong_khz * 100_000 <= tsc_hz / 1000, "{found_khz} {tsc_hz}");
+        }
     }
 
     #[test]
