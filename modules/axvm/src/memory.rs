@@ -73,6 +73,17 @@ impl<H: AxVMHal> Ram<H> {
         self.find(start, size_bytes).is_ok()
     }
 
+    /// Replaces a byte at once, if it is still `old`; tells whether it was.
+    pub fn exchange(&self, at: GuestPhysAddr, old: u8, new: u8) -> bool {
+        let Ok(at) = self.find(at, 1) else {
+            return false;
+        };
+        // SAFETY: `find` proved the byte to be this VM's RAM.
+        let byte = unsafe { &*(at as *const AtomicU8) };
+        let result = byte.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed);
+        result.is_ok()
+    }
+
     /// Returns where the hypervisor sees a range that is wholly RAM.
     fn find(
         &self,

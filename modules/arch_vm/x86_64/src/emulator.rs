@@ -31,6 +31,8 @@ const UNKNOWN_INSTRUCTION: u64 = 0x1_0000_0000;
 /// The guest's page tables are where no RAM is.
 const TABLES_OUTSIDE_RAM: u64 = 0x1_0000_0001;
 const PAGE_BYTES: u64 = 4096;
+/// The highest that CR8 can be.
+const TASK_PRIORITY_MAX: u8 = 15;
 
 impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     /// Begins what an access to a device's memory asks for.
@@ -45,6 +47,11 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
                 addr: address,
                 access_flags: flags_of(kind),
             });
+        }
+        if kind == MemoryKind::Fetch && self.backend.cpl() == 3 {
+            // A kernel may give a program a device's page; what a bus answers is no
+            // instruction.
+            return self.fault(Exception::UNDEFINED);
         }
         if is_in_walk || kind == MemoryKind::Fetch {
             return Step::Leave(Leave::Unhandled {
@@ -79,6 +86,26 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         };
         let emulation = self.string(instruction, from, to, access.port);
         self.emulate(emulation, ExitKind::Port)
+    }
+
+    /// Carries out MOV to CR8.
+    #[cold]
+    pub(crate) fn write_task_priority(&mut self) -> Step {
+        let Some(bytes) = self.instruction_bytes() else {
+            return Step::Resume;
+        };
+        let Some((from, length)) = insn::move_to_control(&bytes, self.backend.code_size()) else {
+            return self.refuse_instruction(&bytes);
+        };
+        match u8::try_from(self.frame.get(from)) {
+            Ok(priority @ 0..=TASK_PRIORITY_MAX) => {
+                self.backend.set_task_priority(priority);
+                self.take_task_priority();
+                let next = self.backend.rip().wrapping_add(length.into());
+                self.done_at(next, ExitKind::SysReg)
+            }
+            _ => self.fault(Exception::PROTECTION),
+        }
     }
 
     fn refuse_instruction(&mut self, bytes: &[u8; LENGTH_MAX]) -> Step {
@@ -147,6 +174,11 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         to: StringEnd,
         port: u16,
     ) -> Result<Emulation, (u64, u32)> {
+        if instruction.is_over(&self.frame) {
+            // Nothing is accessed, so that nothing can fault.
+            let nowhere = Place::Accumulator;
+            return Ok(Emulation::between(instruction, nowhere, nowhere));
+        }
         let source = (instruction.segment, RSI, Purpose::Read);
         let target = (SegmentName::Es, RDI, Purpose::Write);
         let end = |end, memory| match end {

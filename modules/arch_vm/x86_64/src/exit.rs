@@ -12,6 +12,8 @@ pub(crate) enum Exit {
     Host,
     /// The guest can take an interrupt now.
     Window,
+    /// The guest writes CR8.
+    TaskPriority,
     /// The guest is about to end its NMI.
     NmiEnds,
     /// It is finished; only what comes before an entry is left.
@@ -38,6 +40,8 @@ pub(crate) enum Exit {
     Undefined,
     /// An instruction that is not allowed.
     Protection,
+    /// A switch to the hardware task of this selector.
+    NoTask(u16),
     /// The first access to a debug register.
     DebugRegister,
     /// An exception that is the guest's own business.
@@ -104,6 +108,12 @@ impl Exception {
             vector,
             error: Some(error),
         }
+    }
+
+    /// Returns the fault of a segment that may not be used.
+    pub(crate) const fn of_selector(selector: u16) -> Self {
+        // The lowest bits are the event's, not the privilege.
+        Self::with(13, selector as u32 & !3)
     }
 
     /// Returns a page fault.

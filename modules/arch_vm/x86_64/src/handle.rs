@@ -73,10 +73,12 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
                 self.interrupts.nmi_ends();
                 Step::Resume
             }
+            Exit::TaskPriority => self.write_task_priority(),
             Exit::SetXcr => self.set_xcr(),
             Exit::Skip(length) => self.done(length, ExitKind::Other),
             Exit::Undefined => self.fault(Exception::UNDEFINED),
             Exit::Protection => self.fault(Exception::PROTECTION),
+            Exit::NoTask(selector) => self.fault(Exception::of_selector(selector)),
             Exit::DebugRegister => {
                 self.load_breakpoints();
                 self.count(ExitKind::Other)

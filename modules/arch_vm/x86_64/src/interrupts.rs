@@ -152,14 +152,15 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         self.backend.watch_nmi_end(NmiWatch::On);
     }
 
-    /// Injects the highest vector, and opens a window for what cannot be taken yet.
+    /// Injects the highest vector, and opens a window for what cannot be taken yet,
+    /// be it that CR8 has to fall first.
     fn show_vectors(&mut self) {
         let mut pending = self.pending();
         if pending.is_some() && self.backend.can_interrupt() {
             self.inject_pending();
             pending = self.pending();
         }
-        match pending {
+        match pending.or_else(|| self.interrupts.apic.masked_class()) {
             Some(priority) => {
                 self.backend.open_window(priority);
                 self.interrupts.has_window = true;

@@ -19,6 +19,7 @@ use crate::{
 type VCpu = crate::vcpu::VCpu<StdHost, Svm<StdHost>>;
 
 const INTR: u64 = 0x60;
+const CR8_WRITE: u64 = 0x18;
 const CPUID: u64 = 0x72;
 const IOIO: u64 = 0x7b;
 const MSR: u64 = 0x7c;
@@ -293,6 +294,40 @@ fn an_interrupt_to_oneself_waits_for_its_time() {
         write_msr(vcpu, 0x1b, 0xfee0_0100);
         write_msr(vcpu, 0x83f, 0x41);
         assert_eq!(vcpu.backend.event(), PROTECTION);
+    });
+}
+
+#[test]
+fn a_guest_leaves_to_lower_cr8_below_what_waits() {
+    with_bound_vcpu(0, |vcpu| {
+        open_x2apic(vcpu);
+        write_code(vcpu, &[0xf0, 0x0f, 0x22, 0xc1]); // mov cr8, ecx
+        vcpu.backend.set_task_priority(5);
+        write_msr(vcpu, 0x83f, 0x41);
+        vcpu.take_task_priority();
+        vcpu.show_interrupts();
+        assert_eq!(vcpu.backend.window(), (false, true));
+        let write = |vcpu: &mut VCpu, value| {
+            vcpu.frame.set(RCX, value);
+            assert_eq!(leave(vcpu, CR8_WRITE, [0; 2]), Step::Resume);
+            vcpu.show_interrupts();
+            vcpu.backend.event()
+        };
+        assert_eq!(write(vcpu, 4), None);
+        assert_eq!(
+            (vcpu.backend.task_priority(), vcpu.backend.rip()),
+            (4, ENTRY + 4)
+        );
+        assert_eq!(write(vcpu, 16), PROTECTION);
+        assert_eq!(write(vcpu, 3), Some((0, 0x41, 0)));
+        leave(vcpu, INTR, [0; 2]);
+        vcpu.show_interrupts();
+        assert_eq!(vcpu.backend.window(), (false, false));
+        // With interrupts closed the window is theirs as well.
+        vcpu.backend.set_rflags(2);
+        write_msr(vcpu, 0x83f, 0x51);
+        vcpu.show_interrupts();
+        assert_eq!(vcpu.backend.window(), (true, true));
     });
 }
 

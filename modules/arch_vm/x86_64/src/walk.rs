@@ -2,14 +2,15 @@
 //! Translates a guest's linear addresses by the guest's own page tables.
 //!
 //! Needed where the hypervisor reads what the guest executes or copies. A
-//! function of the control registers and of RAM; accessed and dirty bits stay as
-//! they are. A table outside RAM reads as all ones, as on a bus where nothing is,
-//! and so fails with a reserved bit.
+//! function of the control registers and of RAM. An access that is made for the
+//! guest sets the accessed and dirty bits as the CPU would; a fetch does not, as the
+//! CPU has made it before. A table outside RAM reads as all ones, as on a bus where
+//! nothing is, and so fails with a reserved bit.
 //!
 //! Spec: AMD64 APM 2, "Page Translation and Protection".
 
 use axdevice::GuestMemory;
-use axvm::GuestPhysAddr;
+use axvm::{AxVMHal, GuestPhysAddr, Ram};
 use bitflags::bitflags;
 
 use crate::regs::{CR0, CR4, EFER, bits};
@@ -30,6 +31,8 @@ bitflags! {
         const PRESENT = 1 << 0;
         const WRITE = 1 << 1;
         const USER = 1 << 2;
+        const ACCESSED = 1 << 5;
+        const DIRTY = 1 << 6;
         const LARGE = 1 << 7;
         const NO_EXECUTE = 1 << 63;
     }
@@ -40,6 +43,22 @@ const PAGE_SHIFT: u32 = 12;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const ADDRESS_32: u64 = 0xffff_f000;
 const CR3_PAE: u64 = 0xffff_ffe0;
+/// The levels of the deepest tables.
+const LEVELS_MAX: usize = 5;
+/// How often a walk begins anew because tables changed below it.
+const WALKS_MAX: usize = 8;
+
+/// The RAM that page tables are in.
+pub(crate) trait Tables: GuestMemory {
+    /// Replaces a byte at once, if it is still `old`; tells whether it was.
+    fn exchange(&self, at: GuestPhysAddr, old: u8, new: u8) -> bool;
+}
+
+impl<H: AxVMHal> Tables for Ram<H> {
+    fn exchange(&self, at: GuestPhysAddr, old: u8, new: u8) -> bool {
+        Self::exchange(self, at, old, new)
+    }
+}
 
 /// What decides how addresses are translated.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +87,28 @@ struct Shape {
     entry_bytes: usize,
 }
 
+/// A walk that came to its end: where it led, and the entries that it used with
+/// their low bytes, the leaf last.
+struct Walk {
+    address: GuestPhysAddr,
+    visited: [Option<(GuestPhysAddr, u8)>; LEVELS_MAX],
+}
+
+impl Walk {
+    /// Sets what the CPU sets in the entries of an access; false if one of them is
+    /// no longer what it was.
+    fn mark(&self, purpose: Purpose, ram: &impl Tables) -> bool {
+        let mut marks = Entry::ACCESSED;
+        marks.set(Entry::DIRTY, purpose == Purpose::Write);
+        self.visited.iter().rev().flatten().all(|(at, old)| {
+            let new = old | marks.bits() as u8;
+            // Only the leaf is dirty.
+            marks = Entry::ACCESSED;
+            new == *old || ram.exchange(*at, *old, new)
+        })
+    }
+}
+
 impl Paging {
     fn shape(&self) -> Option<Shape> {
         let is_paged = bits::<CR0::Register>(self.cr0).is_set(CR0::PG);
@@ -93,29 +134,50 @@ impl Paging {
         &self,
         linear: u64,
         purpose: Purpose,
-        ram: &dyn GuestMemory,
+        ram: &impl Tables,
     ) -> Result<GuestPhysAddr, u32> {
         let Some(shape) = self.shape() else {
             return Ok(physical(linear & u64::from(u32::MAX)));
         };
+        let mut walk = self.walk(linear, purpose, shape, ram)?;
+        for _ in 1..WALKS_MAX {
+            if purpose == Purpose::Fetch || walk.mark(purpose, ram) {
+                break;
+            }
+            walk = self.walk(linear, purpose, shape, ram)?;
+        }
+        Ok(walk.address)
+    }
+
+    fn walk(
+        &self,
+        linear: u64,
+        purpose: Purpose,
+        shape: Shape,
+        ram: &impl Tables,
+    ) -> Result<Walk, u32> {
         let mut table = match shape.levels {
             2 => self.cr3 & ADDRESS_32,
             3 => self.cr3 & CR3_PAE,
             _ => self.cr3 & ADDRESS,
         };
         let mut rights = Entry::WRITE | Entry::USER;
-        for level in (0..shape.levels).rev() {
-            let entry = read_entry(table, linear, level, shape, ram);
+        let mut visited = [None; LEVELS_MAX];
+        for (level, slot) in (0..shape.levels).rev().zip(&mut visited) {
+            let at = entry_address(table, linear, level, shape);
+            let entry = read_entry(at, shape, ram);
             self.check(entry, purpose)?;
             let flags = Entry::from_bits_retain(entry);
-            // The entries of PAE's first level have no rights.
+            // The entries of PAE's first level have no rights and no marks.
             if shape.levels != 3 || level != 2 {
                 rights &= flags | !(Entry::WRITE | Entry::USER);
                 rights |= flags & Entry::NO_EXECUTE;
+                *slot = Some((at, entry as u8));
             }
             if level == 0 || self.is_large(flags, level, shape) {
                 self.allow(rights, purpose)?;
-                return Ok(in_page(entry, linear, level, shape));
+                let address = in_page(entry, linear, level, shape);
+                return Ok(Walk { address, visited });
             }
             table = entry & address_mask(shape);
         }
@@ -183,14 +245,18 @@ fn address_mask(shape: Shape) -> u64 {
     }
 }
 
-fn read_entry(table: u64, linear: u64, level: u32, shape: Shape, ram: &dyn GuestMemory) -> u64 {
+fn entry_address(table: u64, linear: u64, level: u32, shape: Shape) -> GuestPhysAddr {
     let index_mask = 1_u64.wrapping_shl(shape.index_bits).wrapping_sub(1);
     let index = linear.wrapping_shr(shift_of(level, shape)) & index_mask;
     let offset = index.wrapping_mul(shape.entry_bytes as u64);
+    physical(table.wrapping_add(offset))
+}
+
+fn read_entry(at: GuestPhysAddr, shape: Shape, ram: &impl Tables) -> u64 {
     let mut bytes = [0; 8];
     let read = bytes
         .get_mut(..shape.entry_bytes)
-        .map(|bytes| ram.read(physical(table.wrapping_add(offset)), bytes));
+        .map(|bytes| ram.read(at, bytes));
     match read {
         Some(Ok(())) => u64::from_le_bytes(bytes),
         _ => u64::MAX,
@@ -245,6 +311,18 @@ mod tests {
 
         fn write(&self, _: GuestPhysAddr, _: &[u8]) -> Result<(), OutsideRam> {
             unreachable!()
+        }
+    }
+
+    impl Tables for Memory {
+        fn exchange(&self, at: GuestPhysAddr, old: u8, new: u8) -> bool {
+            let mut bytes = self.0.lock().unwrap();
+            let byte = &mut bytes[at.as_usize()];
+            let is_same = *byte == old;
+            if is_same {
+                *byte = new;
+            }
+            is_same
         }
     }
 
@@ -304,6 +382,36 @@ mod tests {
         assert_eq!(tried(3, 0x4000_0000, Purpose::Read), Err(5));
         let unprotected = Paging { cr0: PG, ..long(0) };
         assert_eq!(translate(unprotected, 0x1008, Purpose::Write), Ok(0x6008));
+    }
+
+    #[test]
+    fn an_access_leaves_the_marks_that_the_cpu_would() {
+        let memory = Memory::with(&[
+            (0x1000, 0x2000 | PWU),
+            (0x2000, 0x3000 | PWU),
+            (0x3000, 0x4000 | PWU),
+            (0x4000, 0x5000 | PWU),
+            (0x4008, 0x6000 | PWU),
+            (0x4010, 0x7000 | 0b101),
+        ]);
+        let low = |at: usize| memory.0.lock().unwrap()[at];
+        let tried = |linear, purpose| {
+            let paging = Paging {
+                cr3: 0x1000,
+                ..long(3)
+            };
+            paging.translate(linear, purpose, &memory).is_ok()
+        };
+        assert!(tried(0, Purpose::Fetch));
+        assert_eq!((low(0x1000), low(0x4000)), (0b111, 0b111), "the CPU has");
+        assert!(tried(0, Purpose::Read));
+        for level in [0x1000, 0x2000, 0x3000, 0x4000] {
+            assert_eq!(low(level), 0x27);
+        }
+        assert!(tried(0x1000, Purpose::Write));
+        assert_eq!((low(0x4000), low(0x4008), low(0x3000)), (0x27, 0x67, 0x27));
+        assert!(!tried(0x2000, Purpose::Write));
+        assert_eq!(low(0x4010), 0b101, "what is refused leaves none");
     }
 
     #[test]

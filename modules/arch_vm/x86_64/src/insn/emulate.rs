@@ -98,7 +98,7 @@ impl Emulation {
     fn start(&mut self, frame: &Frame) -> Progress {
         match self.instruction.operation {
             Operation::Store { from } => self.write(self.value_of(from, frame)),
-            Operation::String { .. } if self.is_over(frame) => Progress::Done,
+            Operation::String { .. } if self.instruction.is_over(frame) => Progress::Done,
             Operation::String {
                 from: StringEnd::Accumulator,
                 ..
@@ -127,6 +127,12 @@ impl Emulation {
                 frame.write(with, width, value);
                 self.write(old)
             }
+            Operation::ExchangeAdd { with } => {
+                let pair = (value, frame.read(with, width));
+                frame.write(with, width, value);
+                self.compute(Alu::Add, pair, flags)
+            }
+            Operation::CompareExchange { with } => self.compare_exchange(value, with, frame, flags),
             Operation::Modify { operation, with } => {
                 let other = self.value_of(with, frame);
                 self.compute(operation, (value, other), flags)
@@ -160,21 +166,29 @@ impl Emulation {
         }
     }
 
+    /// Writes in any case, as the CPU does: either the register or what was read.
+    fn compare_exchange(
+        &mut self,
+        value: u64,
+        with: Reg,
+        frame: &mut Frame,
+        flags: &mut u64,
+    ) -> Progress {
+        let (width, accumulator) = (self.instruction.width, Reg::new(RAX as u8));
+        let pair = (frame.read(accumulator, width), value);
+        (_, *flags) = Alu::Compare.compute(pair, width, *flags);
+        if pair.0 == value {
+            return self.write(frame.read(with, width));
+        }
+        frame.write(accumulator, width, value);
+        self.write(value)
+    }
+
     fn value_of(&self, source: Source, frame: &Frame) -> u64 {
         match source {
             Source::Register(reg) => frame.read(reg, self.instruction.width),
             Source::Immediate(value) => value,
         }
-    }
-
-    /// Tells whether a repeated instruction has no element left.
-    fn is_over(&self, frame: &Frame) -> bool {
-        let Instruction {
-            repeats,
-            address_width,
-            ..
-        } = self.instruction;
-        repeats && frame.get(RCX) & mask(address_width) == 0
     }
 
     /// Ends an instruction, or one element of a string.
@@ -198,7 +212,7 @@ impl Emulation {
             return Progress::Done;
         }
         self.advance(frame, RCX, u64::MAX);
-        match self.is_over(frame) {
+        match self.instruction.is_over(frame) {
             true => Progress::Done,
             false => Progress::Again,
         }

@@ -17,7 +17,7 @@ mod tests;
 
 use axvm::AccessWidth;
 
-use crate::frame::{RAX, Reg, sign_extend};
+use crate::frame::{Frame, RAX, RCX, Reg, mask, sign_extend};
 pub(crate) use alu::Alu;
 use cursor::{Cursor, ModRm};
 pub(crate) use emulate::{Emulation, Place, Progress};
@@ -75,6 +75,11 @@ pub(crate) enum Operation {
     Store { from: Source },
     /// Swaps it with a register.
     Exchange { with: Reg },
+    /// Adds a register to it, which gets what it was.
+    ExchangeAdd { with: Reg },
+    /// Writes a register to it if it is what the accumulator has, which otherwise
+    /// gets what it is.
+    CompareExchange { with: Reg },
     /// Computes with it, and writes the result back to it.
     Modify { operation: Alu, with: Source },
     /// Computes with it, and writes the result to a register.
@@ -100,6 +105,13 @@ pub(crate) struct Instruction {
     pub(crate) repeats: bool,
 }
 
+impl Instruction {
+    /// Tells whether a repeated instruction has no element left.
+    pub(crate) fn is_over(&self, frame: &Frame) -> bool {
+        self.repeats && frame.get(RCX) & mask(self.address_width) == 0
+    }
+}
+
 /// The prefixes of an instruction, as far as they matter here.
 #[derive(Clone, Copy, Default)]
 struct Prefixes {
@@ -112,6 +124,7 @@ struct Prefixes {
 
 const REX_W: u8 = 1 << 3;
 const REX_R: u8 = 1 << 2;
+const REX_B: u8 = 1 << 0;
 
 /// Everything but the opcode.
 struct Decoder<'a> {
@@ -122,11 +135,7 @@ struct Decoder<'a> {
 
 /// Decodes the instruction at the start of `bytes`.
 pub(crate) fn decode(bytes: &[u8], size: CodeSize) -> Option<Instruction> {
-    let mut decoder = Decoder {
-        cursor: Cursor::new(bytes.get(..LENGTH_MAX).unwrap_or(bytes)),
-        size,
-        prefixes: Prefixes::default(),
-    };
+    let mut decoder = Decoder::new(bytes, size);
     let opcode = decoder.prefixes()?;
     let (operation, width) = match opcode {
         0x0f => decoder.two_bytes(),
@@ -142,9 +151,27 @@ pub(crate) fn decode(bytes: &[u8], size: CodeSize) -> Option<Instruction> {
     })
 }
 
+/// Decodes MOV to a control register; returns the register that it is from and how
+/// many bytes it has. Which control register it is the hardware knows.
+pub(crate) fn move_to_control(bytes: &[u8], size: CodeSize) -> Option<(usize, u8)> {
+    let mut decoder = Decoder::new(bytes, size);
+    let opcode = [decoder.prefixes()?, decoder.cursor.byte()?];
+    let from = decoder.cursor.byte()? & 7;
+    let high = if decoder.has_rex(REX_B) { 8 } else { 0 };
+    (opcode == [0x0f, 0x22]).then(|| (usize::from(from | high), decoder.cursor.taken()))
+}
+
 type Decoded = Option<(Operation, AccessWidth)>;
 
-impl Decoder<'_> {
+impl<'a> Decoder<'a> {
+    fn new(bytes: &'a [u8], size: CodeSize) -> Self {
+        Self {
+            cursor: Cursor::new(bytes.get(..LENGTH_MAX).unwrap_or(bytes)),
+            size,
+            prefixes: Prefixes::default(),
+        }
+    }
+
     /// Reads the prefixes and returns the first byte of the opcode.
     fn prefixes(&mut self) -> Option<u8> {
         loop {
@@ -254,10 +281,7 @@ impl Decoder<'_> {
             0x6c..=0x6f => self.port_string(opcode),
             0x80 | 0x81 | 0x83 => self.arithmetic_immediate(opcode),
             0x84 | 0x85 => self.modify(Alu::Test, width),
-            0x86 | 0x87 => {
-                let with = self.memory_and_register(width)?;
-                Some((Operation::Exchange { with }, width))
-            }
+            0x86 | 0x87 => self.exchange(opcode, |with| Operation::Exchange { with }),
             0x88 | 0x89 => self.store(width),
             0x8a | 0x8b => self.load(width, width, false),
             0xa0..=0xa3 => self.absolute(opcode),
@@ -286,6 +310,8 @@ impl Decoder<'_> {
             0xb6 | 0xb7 => self.load(narrow, width, false),
             0xbe | 0xbf => self.load(narrow, width, true),
             0xba => self.bit_of_immediate(),
+            0xb0 | 0xb1 => self.exchange(opcode, |with| Operation::CompareExchange { with }),
+            0xc0 | 0xc1 => self.exchange(opcode, |with| Operation::ExchangeAdd { with }),
             0xc3 if !self.prefixes.operand => self.store(width),
             _ => None,
         }
@@ -294,6 +320,11 @@ impl Decoder<'_> {
     fn memory_and_register(&mut self, width: AccessWidth) -> Option<Reg> {
         let modrm = self.memory()?;
         Some(self.register(modrm, width))
+    }
+
+    fn exchange(&mut self, opcode: u8, operation: impl Fn(Reg) -> Operation) -> Decoded {
+        let width = self.width_of(opcode);
+        Some((operation(self.memory_and_register(width)?), width))
     }
 
     fn load(&mut self, width: AccessWidth, to_width: AccessWidth, is_signed: bool) -> Decoded {

@@ -130,6 +130,21 @@ fn an_exchange_reads_and_writes() {
 }
 
 #[test]
+fn exchanges_add_or_compare_before_they_write() {
+    let (mut frame, mut flags) = (Frame::default(), 2);
+    frame.set(RBX, 5);
+    let xadd = [0xf0, 0x0f, 0xc1, 0x1f];
+    assert_eq!(run(&xadd, &mut frame, &mut flags, 7), Some(12));
+    assert_eq!(frame.get(RBX), 7);
+    let cmpxchg = [0xf0, 0x0f, 0xb1, 0x1f];
+    frame.set(RAX, 9);
+    assert_eq!(run(&cmpxchg, &mut frame, &mut flags, 9), Some(7));
+    assert_eq!((frame.get(RAX), flags & ZERO), (9, ZERO));
+    assert_eq!(run(&cmpxchg, &mut frame, &mut flags, 8), Some(8));
+    assert_eq!((frame.get(RAX), flags & ZERO), (8, 0));
+}
+
+#[test]
 fn arithmetic_sets_flags_and_writes_back() {
     let mut frame = Frame::default();
     let mut flags = 2;
@@ -218,6 +233,18 @@ fn port_strings_move_between_memory_and_port() {
     assert_eq!(frame.get(RSI), 0, "a narrow index wraps");
     // insd with REX.W is still 32 bits.
     assert_eq!(decode_64(&[0x48, 0x6d]).width, AccessWidth::Dword);
+}
+
+#[test]
+fn a_move_to_a_control_register_names_its_source() {
+    let moved = |bytes: &[u8], size| move_to_control(bytes, size);
+    let long = CodeSize::Bits64;
+    assert_eq!(moved(&[0x45, 0x0f, 0x22, 0xc3], long), Some((11, 4)));
+    assert_eq!(moved(&[0x44, 0x0f, 0x22, 0xc0], long), Some((0, 4)));
+    let locked = [0xf0, 0x0f, 0x22, 0xc1];
+    assert_eq!(moved(&locked, CodeSize::Bits32), Some((1, 4)));
+    assert_eq!(moved(&[0x0f, 0x20, 0xc0], long), None);
+    assert_eq!(moved(&[0x0f], long), None);
 }
 
 #[test]

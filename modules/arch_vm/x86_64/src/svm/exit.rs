@@ -12,6 +12,7 @@ use crate::{
     regs::bits,
 };
 
+const CR8_WRITE: u64 = 0x18;
 const DEBUG_REGISTERS: core::ops::RangeInclusive<u64> = 0x20..=0x3f;
 const EXCEPTION_DEBUG: u64 = 0x41;
 const EXCEPTION_ALIGNMENT: u64 = 0x51;
@@ -73,6 +74,7 @@ fn rare(code: u64, control: &Control) -> Exit {
     match code {
         _ if code as u32 == INVALID => Exit::Failed(code),
         IRET => Exit::NmiEnds,
+        CR8_WRITE => Exit::TaskPriority,
         XSETBV => Exit::SetXcr,
         WBINVD | INVD => Exit::Skip(2),
         RDPMC => Exit::Protection,

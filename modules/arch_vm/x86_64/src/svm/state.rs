@@ -35,7 +35,8 @@ const GUEST: usize = 0;
 const HOST: usize = 1;
 const SAVE_AREA: usize = 2;
 
-/// Both halves of CR8's slot in the intercepts are left alone; no CR is intercepted.
+/// Of the control registers only CR8 is ever intercepted.
+const CR8_WRITES: u32 = 1 << 24;
 const ALL_DEBUG_REGISTERS: u32 = u32::MAX;
 /// #DB and #AC, which could keep a CPU busy for ever, and machine checks.
 const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
@@ -139,6 +140,7 @@ impl<H: AxVMHal> Svm<H> {
         (control.event, control.shadow) = (0, 0);
         control.vintr = VINTR::MASKING::SET.value;
         control.intercept_first = first_intercepts().value;
+        control.intercept_cr = 0;
         control.clean = 0;
     }
 
@@ -459,17 +461,28 @@ impl<H: AxVMHal> Svm<H> {
     }
 
     /// Makes the guest leave as soon as it can take an interrupt of this priority.
+    ///
+    /// The hardware could compare CR8 with a virtual interrupt's priority. QEMU's
+    /// emulation ends when CR8 is written while one waits, so that these writes
+    /// leave as long as there is a window.
     pub(crate) fn open_window(&mut self, priority: u8) {
         if let Some(vector) = self.virtual_event() {
             self.inject_now(Event::Interrupt(vector));
         }
+        let mut vintr = bits::<VINTR::Register>(self.vmcb().control.vintr);
+        let is_masked = u64::from(priority) <= vintr.read(VINTR::TPR);
         let control = &mut self.vmcb_mut().control;
-        let mut vintr = bits::<VINTR::Register>(control.vintr);
         vintr.modify(
-            VINTR::IRQ::SET + VINTR::IGNORE_TPR::CLEAR + VINTR::PRIORITY.val(priority.into()),
+            VINTR::IRQ.val(u64::from(!is_masked))
+                + VINTR::IGNORE_TPR::CLEAR
+                + VINTR::PRIORITY.val(priority.into()),
         );
         control.vintr = vintr.get();
-        control.intercept_first |= FIRST::VINTR::SET.value;
+        match is_masked {
+            true => control.intercept_first &= !FIRST::VINTR::SET.value,
+            false => control.intercept_first |= FIRST::VINTR::SET.value,
+        }
+        control.intercept_cr |= CR8_WRITES;
         self.changed(CLEAN::TPR::SET + CLEAN::INTERCEPTS::SET);
     }
 
@@ -483,6 +496,7 @@ impl<H: AxVMHal> Svm<H> {
         vintr.modify(VINTR::IRQ::CLEAR);
         control.vintr = vintr.get();
         control.intercept_first &= !FIRST::VINTR::SET.value;
+        control.intercept_cr &= !CR8_WRITES;
         self.changed(CLEAN::TPR::SET + CLEAN::INTERCEPTS::SET);
     }
 
@@ -536,6 +550,14 @@ impl<H: AxVMHal> Svm<H> {
         let event = bits::<EVENT::Register>(self.vmcb().control.event);
         let parts = [EVENT::KIND, EVENT::VECTOR, EVENT::ERROR].map(|field| event.read(field));
         event.is_set(EVENT::VALID).then_some(parts.into())
+    }
+
+    /// Returns whether the guest leaves when it can take an interrupt, and when it
+    /// writes CR8.
+    pub(crate) fn window(&self) -> (bool, bool) {
+        let control = &self.vmcb().control;
+        let is_open = control.intercept_first & FIRST::VINTR::SET.value != 0;
+        (is_open, control.intercept_cr & CR8_WRITES != 0)
     }
 
     pub(crate) fn set_cr3(&mut self, value: u64) {

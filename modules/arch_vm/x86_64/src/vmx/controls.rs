@@ -123,6 +123,13 @@ register_bitfields![u64,
         IS_STRING OFFSET(4) NUMBITS(1) [],
         PORT OFFSET(16) NUMBITS(16) []
     ],
+    /// What a task switch was.
+    pub(super) TASK [
+        SELECTOR OFFSET(0) NUMBITS(16) [],
+        SOURCE OFFSET(30) NUMBITS(2) [
+            Gate = 3
+        ]
+    ],
     /// What an access to memory was.
     pub(super) EPT_VIOLATION [
         READ OFFSET(0) NUMBITS(1) [],

@@ -10,10 +10,11 @@ use tock_registers::LocalRegisterCopy;
 
 use super::{
     check,
-    controls::{EPT_VIOLATION, EVENT, IO, REASON},
+    controls::{EPT_VIOLATION, EVENT, IO, REASON, TASK},
     cpu,
     fields::{
         EXIT_EVENT, EXIT_LENGTH, EXIT_REASON, GUEST_PHYSICAL_ADDRESS, GUEST_RIP, QUALIFICATION,
+        VECTORING_EVENT,
     },
     vmcs,
 };
@@ -28,7 +29,9 @@ const TRIPLE_FAULT: u32 = 2;
 const INIT: u32 = 3;
 const INTERRUPT_WINDOW: u32 = 7;
 const NMI_WINDOW: u32 = 8;
+const TASK_SWITCH: u32 = 9;
 const CPUID: u32 = 10;
+const GETSEC: u32 = 11;
 const HLT: u32 = 12;
 const INVD: u32 = 13;
 const RDPMC: u32 = 15;
@@ -51,6 +54,12 @@ const INVVPID: u32 = 53;
 const WBINVD: u32 = 54;
 const XSETBV: u32 = 55;
 const VMFUNC: u32 = 59;
+const ENCLS: u32 = 60;
+const RDSEED: u32 = 61;
+const XSAVES: u32 = 63;
+const XRSTORS: u32 = 64;
+const UMWAIT: u32 = 67;
+const TPAUSE: u32 = 68;
 
 const VECTOR_DEBUG: u32 = 1;
 const VECTOR_ALIGNMENT: u32 = 17;
@@ -84,11 +93,36 @@ fn rare_exit(reason: u32) -> Exit {
         XSETBV => Exit::SetXcr,
         WBINVD | INVD => Exit::Skip(2),
         RDPMC => Exit::Protection,
-        RSM | VMCLEAR..=VMXON | MWAIT | MONITOR | INVEPT | INVVPID | VMFUNC => Exit::Undefined,
+        GETSEC
+        | RSM
+        | VMCLEAR..=VMXON
+        | MWAIT
+        | MONITOR
+        | INVEPT
+        | INVVPID
+        | VMFUNC
+        | ENCLS..=RDSEED
+        | XSAVES..=XRSTORS
+        | UMWAIT..=TPAUSE => Exit::Undefined,
+        TASK_SWITCH => task_switch(),
         DEBUG_REGISTER => Exit::DebugRegister,
         TRIPLE_FAULT => Exit::Shutdown,
         _ => Exit::Unknown(reason.into(), vmcs::read(QUALIFICATION)),
     }
+}
+
+/// VMX leaves a hardware task switch to the hypervisor, which has none: the task is
+/// refused like one that the caller may not enter. One that a double fault needed
+/// is a triple fault.
+fn task_switch() -> Exit {
+    const DOUBLE_FAULT: u32 = 8;
+    let info = bits::<TASK::Register>(vmcs::read(QUALIFICATION));
+    let event = LocalRegisterCopy::<u32, EVENT::Register>::new(vmcs::read(VECTORING_EVENT));
+    let is_event = info.matches_all(TASK::SOURCE::Gate) && event.is_set(EVENT::VALID);
+    if is_event && event.matches_all(EVENT::KIND::Exception + EVENT::VECTOR.val(DOUBLE_FAULT)) {
+        return Exit::Shutdown;
+    }
+    Exit::NoTask(info.read(TASK::SELECTOR) as u16)
 }
 
 /// An NMI is the host's; the guest's exceptions are given back to it.

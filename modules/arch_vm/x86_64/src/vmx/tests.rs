@@ -94,7 +94,9 @@ fn each_reason_is_told_in_common_terms() {
         (43, 0, Exit::Window),
         (48, 1 << 7 | 2, Exit::Memory(walk)),
         (52, 0, Exit::Host),
-        (9, 5, Exit::Unknown(9, 5)),
+        (9, 3 << 30 | 0x28, Exit::NoTask(0x28)),
+        (11, 0, Exit::Undefined),
+        (62, 5, Exit::Unknown(62, 5)),
     ] {
         assert_eq!(leave(&mut vmx, reason, qualification), exit, "{reason}");
     }

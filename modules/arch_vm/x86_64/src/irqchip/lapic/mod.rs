@@ -187,6 +187,15 @@ impl LocalApic {
         (vector & CLASS > self.processor_priority & CLASS).then_some(vector)
     }
 
+    /// Returns the class of the highest vector if the task priority alone keeps it
+    /// from being taken.
+    pub(crate) fn masked_class(&self) -> Option<u8> {
+        let class = self.inbox.requests.highest()? & CLASS;
+        let serving = self.in_service.highest().unwrap_or(0) & CLASS;
+        let is_masked = class > serving && class <= self.task_priority & CLASS;
+        (is_masked && self.is_enabled()).then_some(class >> CLASS.trailing_zeros())
+    }
+
     /// Takes a vector that `next` returned: from requested to in service.
     pub(crate) fn acknowledge(&mut self, vector: u8) {
         self.inbox.requests.remove(vector);
