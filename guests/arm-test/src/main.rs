@@ -18,8 +18,6 @@ mod accesses;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod call;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
-mod check;
-#[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod execute;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod fetches;
@@ -36,7 +34,7 @@ mod walks;
 
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 use rt::{
-    Ending, arch, cpu,
+    Ending, arch, check, cpu,
     machine::{Failure, Machine},
     say,
 };

@@ -46,6 +46,8 @@ const X2APIC_MSRS: u32 = 0x800;
 pub enum Command {
     /// Raises an interrupt with this vector.
     Fixed(u8),
+    /// Raises a non-maskable interrupt.
+    Nmi,
     /// Resets the CPU to wait for `Start`.
     Init,
     /// Starts the CPU at this page below 1 MiB.
@@ -135,6 +137,7 @@ pub fn send(command: Command, target: HardwareId) -> Result<(), Failure> {
     let low = ASSERT
         | match command {
             Command::Fixed(vector) => u32::from(vector),
+            Command::Nmi => 4 << 8,
             Command::Init => 5 << 8,
             Command::Start(page) => 6 << 8 | u32::from(page),
         };

@@ -227,6 +227,11 @@ fn set_index(index: usize) {
     unsafe { port::write_msr(GS_BASE, core::ptr::from_ref(slot).addr() as u64) };
 }
 
+/// Returns what the boot CPU has as its GS base.
+pub fn boot_cpu_base() -> u64 {
+    (&raw const INDICES).addr() as u64
+}
+
 /// Returns the index of the CPU that asks.
 pub fn cpu_index() -> usize {
     let index: usize;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! What every check ends with.
+//! What every check of a test guest ends with.
 
-use rt::{machine::Failure, say};
+use crate::machine::Failure;
 
 /// How a check ended.
 pub type Checked = Result<(), Failure>;

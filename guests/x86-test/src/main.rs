@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! x86-test: tries what a PC promises, and what a program could do to it.
+//!
+//! The same image for bare QEMU and for AxHive, x86_64 only; elsewhere an empty
+//! program. Everything runs on the boot CPU. The first check that fails ends the
+//! run, and the machine is powered off as failed.
+//!
+//! Spec: Intel SDM; AMD64 APM.
+
+#![cfg_attr(all(target_os = "none", target_arch = "x86_64"), no_std, no_main)]
+
+#[cfg(not(all(target_os = "none", target_arch = "x86_64")))]
+fn main() {}
+
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod accesses;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod execute;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod interrupts;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod opcodes;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod privileged;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod registers;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod strings;
+
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+use rt::{
+    Ending, arch, check, cpu,
+    machine::{Failure, Machine},
+    say,
+};
+
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+rt::guest!("x86-test", run, secondary);
+
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+fn run(found: Result<Machine, Failure>) -> ! {
+    match found.and_then(|machine| sequence(cpu::adopt(machine))) {
+        Ok(()) => {
+            say!("done");
+            arch::power::end(Ending::Done)
+        }
+        Err(failure) => rt::fail(failure),
+    }
+}
+
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+fn sequence(_machine: &'static Machine) -> check::Checked {
+    arch::irq::init_machine()?;
+    arch::irq::mask();
+    execute::init();
+    privileged::run()?;
+    registers::run()?;
+    accesses::run()?;
+    strings::run()?;
+    interrupts::run()?;
+    opcodes::run()
+}
+
+// No CPU is ever started.
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+fn secondary(_index: usize) -> ! {
+    arch::smp::stop()
+}
