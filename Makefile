@@ -15,6 +15,8 @@ MEM ?= 1G
 LOG ?= warn
 # What to do when the last VM has stopped: shell or poweroff.
 ONIDLE ?= shell
+# More words for the hypervisor's command line; riscv64: stage2=sv48x4 for another format of tables.
+OPTIONS ?=
 # release or debug.
 MODE ?= release
 # What stands for the machine: qemu, or bochs for an x86_64 with VMX (output only).
@@ -37,7 +39,7 @@ IMAGE := build/$(ARCH)/$(MODE)/$(NAME)$(if $(wildcard $(A)/configs/$(ARCH).toml)
 BUNDLE := $(if $(strip $(VM)),build/vms.bundle)
 TEST_ARCHES := $(if $(filter command,$(firstword $(origin ARCH))),$(ARCH),$(ARCHES))
 HOST_FEATURES := --workspace --features axhive/host
-export SMP MEM LOG ONIDLE ACCEL QEMU_ARGS
+export SMP MEM LOG ONIDLE OPTIONS ACCEL QEMU_ARGS
 # Named, it keeps rustup from fetching the targets of rust-toolchain.toml for host commands.
 export RUSTUP_TOOLCHAIN ?= stable
 

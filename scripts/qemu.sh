@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 # Boots an image in QEMU: qemu.sh ARCH IMAGE [BUNDLE [ARGUMENT…]], the arguments being QEMU's.
-# SMP, MEM, LOG, ONIDLE, ACCEL and QEMU_ARGS come from the environment. Exits with 0 if the machine
-# ended itself well and with something else if it did not. Ctrl-A X ends QEMU by hand.
+# SMP, MEM, LOG, ONIDLE, OPTIONS, ACCEL and QEMU_ARGS come from the environment. Exits with 0 if the
+# machine ended itself well and with something else if it did not. Ctrl-A X ends QEMU by hand.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -49,7 +49,7 @@ case $arch in
         esac
         ;;
 esac
-boot=(-kernel "$image" -append "log=${LOG:-warn} onidle=${ONIDLE:-shell}")
+boot=(-kernel "$image" -append "log=${LOG:-warn} onidle=${ONIDLE:-shell}${OPTIONS:+ $OPTIONS}")
 if [ -n "$bundle" ]; then
     boot+=(-initrd "$bundle")
 fi

@@ -4,7 +4,7 @@
 //! ArceOS calls `main` on CPU 0 with interrupts open and the other CPUs idle.
 //! The hypervisor's own options come with the machine's command line:
 //! `onidle=poweroff` ends the machine when no VM runs any more, with success
-//! only if none failed; `log=LEVEL` is the platform's.
+//! only if none failed; `log=LEVEL` is the platform's, `stage2=FORMAT` riscv64's.
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
 

@@ -71,6 +71,8 @@ struct Described {
     cboz_block_bytes: Option<u32>,
     mmu_type: String,
     files: Option<HostFiles>,
+    /// What the command line wants instead of the smallest.
+    stage2: Option<Mode>,
 }
 
 static DESCRIBED: Once<Described> = Once::new();
@@ -82,8 +84,31 @@ pub(crate) fn describe(device_tree: &[u8]) -> Result<()> {
     let described = Described::read(device_tree).ok_or(Error::Unsupported(
         "its device tree does not describe its harts",
     ))?;
+    if described.stage2.is_none() && option(device_tree, STAGE2).is_some() {
+        let cause = "stage2= is none of sv39x4, sv48x4, sv57x4";
+        return Err(Error::Unsupported(cause));
+    }
     DESCRIBED.call_once(|| described);
     Ok(())
+}
+
+/// The command line's word for a format of stage 2.
+const STAGE2: &str = "stage2=";
+
+/// Returns what follows a word of the machine's command line.
+fn option(device_tree: &[u8], word: &str) -> Option<String> {
+    let tree = Fdt::new(device_tree).ok()?;
+    let arguments = tree.find_node("/chosen")?.property("bootargs")?;
+    let arguments = core::str::from_utf8(arguments.value()).ok()?;
+    let mut words = arguments.trim_end_matches('\0').split_whitespace();
+    words
+        .find_map(|own| own.strip_prefix(word))
+        .map(String::from)
+}
+
+/// Returns the format of stage 2 that the command line wants.
+pub(crate) fn asked_stage2() -> Option<Mode> {
+    DESCRIBED.get()?.stage2
 }
 
 /// Takes note of what a hart found, and refuses one unlike the first.
@@ -139,6 +164,7 @@ impl Described {
             cboz_block_bytes: number("riscv,cboz-block-size"),
             mmu_type: string("mmu-type").unwrap_or("riscv,sv39").into(),
             files: HostFiles::read(&tree),
+            stage2: option(device_tree, STAGE2).and_then(|name| Mode::named(&name)),
         })
     }
 
@@ -379,6 +405,7 @@ mod tests {
             cboz_block_bytes: None,
             mmu_type: "riscv,sv39".into(),
             files: None,
+            stage2: None,
         }
     }
 
@@ -411,6 +438,24 @@ mod tests {
         );
         assert!(read(&[]).is_none());
         assert!(Described::read(&[0; 64]).is_none());
+    }
+
+    #[test]
+    fn the_command_line_may_want_a_format_of_stage_2() {
+        let tree = |arguments: &str| {
+            axvm::boot::fdt::Fdt::write("model", "compatible", |fdt| {
+                fdt.node("chosen", |fdt| fdt.string("bootargs", arguments))
+            })
+            .unwrap()
+        };
+        let asked = |arguments| {
+            let tree = tree(arguments);
+            option(&tree, STAGE2).map(|name| Mode::named(&name).ok_or(()))
+        };
+        assert_eq!(asked("log=warn onidle=shell"), None);
+        assert_eq!(asked("stage2=sv57x4"), Some(Ok(Mode::Sv57x4)));
+        assert_eq!(asked("log=warn stage2=sv48x4 x"), Some(Ok(Mode::Sv48x4)));
+        assert_eq!(asked("stage2=sv48"), Some(Err(())));
     }
 
     #[test]

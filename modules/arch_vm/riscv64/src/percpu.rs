@@ -116,8 +116,9 @@ fn delegate() {
 
 /// Tries what this hart's registers hold.
 fn probe() -> Option<Probed> {
-    let stage2 = [Mode::Sv39x4, Mode::Sv48x4, Mode::Sv57x4]
+    let stage2 = Mode::ALL
         .into_iter()
+        .filter(|mode| host::asked_stage2().is_none_or(|asked| asked == *mode))
         .find(|mode| holds_mode(*mode))?;
     let environment = HENVCFG.swap(u64::MAX);
     let found = HENVCFG.swap(environment);
@@ -156,7 +157,44 @@ fn vmids(mode: Mode) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::machine;
+    use crate::{regs::limit, testing::machine};
+
+    const HGATP: u16 = 0x680;
+
+    /// Lets this thread's hart have these modes of hgatp, and so many bits of VMID.
+    fn hart_with(modes: &'static [u64], vmid_bits: u32) {
+        limit(HGATP, move |old, written| {
+            let has_mode = written >> 60 == 0 || modes.contains(&(written >> 60));
+            let vmids = ((1 << vmid_bits) - 1) << 44;
+            match has_mode {
+                true => written & (0xf << 60 | vmids | ((1 << 44) - 1)),
+                false => old,
+            }
+        });
+    }
+
+    #[test]
+    fn the_smallest_format_that_a_hart_has_is_taken() {
+        let offers: [(&[u64], _); 5] = [
+            (&[8, 9, 10], Some(Mode::Sv39x4)),
+            (&[9, 10], Some(Mode::Sv48x4)),
+            (&[9], Some(Mode::Sv48x4)),
+            (&[10], Some(Mode::Sv57x4)),
+            (&[], None),
+        ];
+        for (modes, taken) in offers {
+            hart_with(modes, 7);
+            assert_eq!(probe().map(|probed| probed.stage2), taken, "{modes:?}");
+        }
+    }
+
+    #[test]
+    fn a_hart_without_vmids_has_one_for_all() {
+        for bits in [0, 1, 7, 14] {
+            hart_with(&[9], bits);
+            assert_eq!(probe().unwrap().vmids, 1 << bits);
+        }
+    }
 
     #[test]
     fn what_a_guests_user_does_never_leaves_the_guest() {

@@ -53,11 +53,22 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// All of them, the smallest first.
+    pub(crate) const ALL: [Self; 3] = [Self::Sv39x4, Self::Sv48x4, Self::Sv57x4];
+
+    /// Returns the mode of a name, as the specification writes it but for case.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let names = ["sv39x4", "sv48x4", "sv57x4"];
+        let named = names.into_iter().zip(Self::ALL);
+        named
+            .into_iter()
+            .find(|(own, _)| *own == name)
+            .map(|(_, mode)| mode)
+    }
+
     /// Returns the mode with so many levels.
     pub fn from_levels(levels: usize) -> Option<Self> {
-        [Self::Sv39x4, Self::Sv48x4, Self::Sv57x4]
-            .into_iter()
-            .find(|mode| mode.levels() == levels)
+        Self::ALL.into_iter().find(|mode| mode.levels() == levels)
     }
 
     /// Returns the mode's field of hgatp.

@@ -33,12 +33,27 @@ mod store {
 }
 
 #[cfg(test)]
+pub(crate) use store::limit;
+
+#[cfg(test)]
 mod store {
     use core::cell::RefCell;
-    use std::{collections::BTreeMap, thread_local};
+    use std::{boxed::Box, collections::BTreeMap, thread_local};
 
     thread_local! {
         static REGISTERS: RefCell<BTreeMap<Key, u64>> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    /// What a register becomes of what it was and of what is written.
+    type Limit = Box<dyn Fn(u64, u64) -> u64>;
+
+    thread_local! {
+        static LIMITS: RefCell<BTreeMap<u16, Limit>> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    /// Lets a register of this thread's hart hold some values only.
+    pub(crate) fn limit(number: u16, limit: impl Fn(u64, u64) -> u64 + 'static) {
+        LIMITS.with_borrow_mut(|limits| limits.insert(number, Box::new(limit)));
     }
 
     /// A register's number; of one behind vsireg also the file and the selection.
@@ -56,7 +71,12 @@ mod store {
                 _ => (number, 0, 0),
             };
             let register = registers.entry(key).or_default();
-            core::mem::replace(register, change(*register))
+            let (old, written) = (*register, change(*register));
+            *register = LIMITS.with_borrow(|limits| match limits.get(&number) {
+                Some(limit) => limit(old, written),
+                None => written,
+            });
+            old
         })
     }
 }

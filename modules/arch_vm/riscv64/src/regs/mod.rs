@@ -25,6 +25,8 @@ use tock_registers::{
     interfaces::{Readable, Writeable},
 };
 
+#[cfg(test)]
+pub(crate) use access::limit;
 pub(crate) use hypervisor::*;
 pub(crate) use supervisor::*;
 
