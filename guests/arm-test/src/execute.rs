@@ -87,6 +87,11 @@ pub fn open_float() {
     unsafe { asm!("msr cpacr_el1, {}", "isb", in(reg) SIMD_AND_VECTORS) };
 }
 
+/// Returns where the instruction is executed.
+pub fn slot() -> usize {
+    execute_slot as *const () as usize
+}
+
 /// Executes an instruction and returns its fault, if it had one.
 pub fn execute(word: u32, registers: &mut Registers) -> Option<Fault> {
     let slot = execute_slot as *const () as *mut u32;

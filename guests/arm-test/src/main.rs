@@ -18,6 +18,8 @@ mod accesses;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod call;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
+mod debug;
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod execute;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod fetches;
@@ -61,6 +63,7 @@ fn sequence(machine: &'static Machine) -> Result<(), Failure> {
     fetches::run()?;
     walks::run()?;
     registers::run()?;
+    debug::run()?;
     messages::run()?;
     firmware::run(machine)?;
     switches::run(machine)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! Two CPUs keep their floating-point registers and wide vectors apart.
+//! Two CPUs keep their floating-point registers, wide vectors and breakpoints apart.
 //!
 //! Each fills all of them with values of its own, and finds them unchanged each
 //! time that the other has had its turn. On one physical CPU a turn comes only by
@@ -18,6 +18,7 @@ use rt::say;
 use rt::wait;
 
 use crate::check::{Checked, hold};
+use crate::debug;
 use crate::execute;
 use crate::firmware;
 use crate::registers;
@@ -154,6 +155,7 @@ fn take_turns(own: u32) -> bool {
     let unit = Unit::widest();
     // SAFETY: nothing else uses these registers.
     unsafe { (unit.fill)(u64::from(own) * 100 + 1) };
+    debug::mark(own);
     let filled = unit.sum(own);
     for round in 0..ROUNDS {
         let turn = 2 * round + own;
@@ -162,7 +164,7 @@ fn take_turns(own: u32) -> bool {
             say!("{own}: no turn {turn}");
             return false;
         }
-        if unit.sum(own) != filled {
+        if unit.sum(own) != filled || !debug::is_marked(own) {
             say!("{own}: changed at {turn}");
             return false;
         }

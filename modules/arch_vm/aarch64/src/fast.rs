@@ -14,7 +14,7 @@ use axvm::{AxVMHal, ExitKind};
 use tock_registers::interfaces::{Readable, Writeable};
 
 use crate::{
-    exit,
+    debug, exit,
     interrupts::Cause,
     irqchip::Sgi,
     psci,
@@ -81,17 +81,26 @@ fn send_own_sgi<H: AxVMHal>(vcpu: &mut Aarch64VCpu<H>, rt: usize) -> Left {
         return Left::TRAP;
     }
     ELR_EL2.set(ELR_EL2.get().wrapping_add(4));
+    if debug::is_stepping() {
+        debug::end_step();
+    }
     vcpu.control.stats().count(ExitKind::SysReg);
     Left::NOTHING
 }
 
 /// Finishes a synchronous exception that does not leave the architecture.
 pub(crate) extern "C" fn finish<H: AxVMHal>(vcpu: &mut Aarch64VCpu<H>) -> Left {
-    vcpu.frame.pc = ELR_EL2.get();
+    let pc = ELR_EL2.get();
+    vcpu.frame.pc = pc;
     if !vcpu.finish_trap(ESR_EL2.get()) {
         return Left::TRAP;
     }
-    ELR_EL2.set(vcpu.frame.pc);
+    if vcpu.frame.pc != pc {
+        ELR_EL2.set(vcpu.frame.pc);
+        if debug::is_stepping() {
+            debug::end_step();
+        }
+    }
     if vcpu.has_exception() || !vcpu.step_back() {
         return Left::ENTRY;
     }

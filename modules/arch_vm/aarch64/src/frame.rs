@@ -8,6 +8,10 @@
 
 use core::mem::offset_of;
 
+use tock_registers::LocalRegisterCopy;
+
+use crate::regs::SPSR;
+
 /// A guest's general registers, program counter and state.
 #[repr(C, align(16))]
 #[derive(Clone, Debug, Default)]
@@ -47,6 +51,13 @@ impl TrapFrame {
         if let Some(slot) = self.x.get_mut(reg) {
             *slot = value;
         }
+    }
+
+    /// Lets the exception of a single step come next.
+    pub(crate) fn end_step(&mut self) {
+        let mut pstate = LocalRegisterCopy::<u64, SPSR::Register>::new(self.pstate);
+        pstate.modify(SPSR::SS::CLEAR);
+        self.pstate = pstate.get();
     }
 
     /// Goes on behind the instruction at the program counter.

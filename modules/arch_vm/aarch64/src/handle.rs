@@ -18,6 +18,7 @@ use tock_registers::{
 };
 
 use crate::{
+    debug,
     exit::{self, AbortDetail, DataAbort, Exception, Refused, RegisterAccess, SysRegAccess, Trap},
     fast::Left,
     insn::{self, WriteBack},
@@ -51,7 +52,12 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
     pub(crate) fn handle(&mut self, left: Left) -> Step {
         match left {
             Left::NOTHING | Left::ENTRY => Step::Resume,
-            Left::TRAP => self.handle_trap(ESR_EL2.get()),
+            Left::TRAP => {
+                let pc = self.frame.pc;
+                let step = self.handle_trap(ESR_EL2.get());
+                self.end_step(pc);
+                step
+            }
             Left::INTERRUPT => match self.interrupts.on_host_interrupt(&self.machine.gic) {
                 Cause::Guest => self.count(ExitKind::Timer),
                 Cause::Host(vector) => Step::Leave(Exit::ExternalInterrupt {
@@ -62,6 +68,13 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
                 code: NO_SYNDROME | other,
                 detail: ESR_EL2.get(),
             }),
+        }
+    }
+
+    /// Ends the guest's single step if an instruction was emulated.
+    fn end_step(&mut self, pc: u64) {
+        if self.frame.pc != pc && debug::is_stepping() {
+            self.frame.end_step();
         }
     }
 
@@ -167,6 +180,10 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             (SysReg::Fixed(_), false) => {}
             (SysReg::Id(id), true) => self.frame.set(rt, self.machine.ids.get(id)),
             (SysReg::SendSgi, false) => self.send_sgi(rt),
+            // Once they are loaded, they do not trap.
+            (SysReg::Debug, _) if self.debug.load() => return,
+            (SysReg::Debug, true) => self.frame.set(rt, 0),
+            (SysReg::Debug, false) => {}
             (SysReg::Id(_), false) | (SysReg::SendSgi, true) | (SysReg::Undefined, _) => {
                 return self.undefined();
             }
@@ -419,7 +436,9 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         let Some(transfer) = self.transfer.take() else {
             return;
         };
+        let pc = self.frame.pc;
         self.frame.skip();
+        self.end_step(pc);
         if let Some(write_back) = transfer.access.write_back {
             let value = self.base(write_back).wrapping_add_signed(write_back.offset);
             self.set_base(write_back, value);

@@ -22,6 +22,7 @@
 
 extern crate alloc;
 
+mod debug;
 #[cfg_attr(
     not(all(target_arch = "aarch64", target_os = "none")),
     path = "entry_fake.rs"

@@ -17,7 +17,7 @@ use crate::{
         CNTHCTL, CNTHCTL_EL2, CNTP_CTL_EL02, CNTV_CTL_EL02, CPTR, CPTR_EL2, HAFGRTR_EL2, HCR,
         HCR_EL2, HCRX_EL2, HDFGRTR_EL2, HDFGWTR_EL2, HFGITR_EL2, HFGRTR_EL2, HFGWTR_EL2, HSTR_EL2,
         ICC_SRE_EL2, ICH_HCR_EL2, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, MDCR,
-        MDCR_EL2, MMFR0, MMFR1, PFR0, ZCR_EL2, flush_all_guests, synchronize,
+        MDCR_EL2, MDSCR_EL1, MMFR0, MMFR1, OSLAR_EL1, PFR0, ZCR_EL2, flush_all_guests, synchronize,
     },
     vcpu::{VMIDS, has_16_bit_vmids},
 };
@@ -52,6 +52,8 @@ impl AxArchPerCpu for Aarch64PerCpu {
         CNTP_CTL_EL02.set(0);
         CNTHCTL_EL2.modify(CNTHCTL::EL1PCTEN::SET + CNTHCTL::EL1PTEN::SET);
         HSTR_EL2.set(0);
+        OSLAR_EL1.set(0);
+        MDSCR_EL1.set(0);
         trap_debug_and_counters();
         lengthen_vectors();
         open_fine_grained_traps();
@@ -78,6 +80,7 @@ pub(crate) fn has_gic_registers() -> bool {
 }
 
 fn trap_debug_and_counters() {
+    // Debug registers trap until a guest uses them (`debug`); their lock is open.
     // The number of counters is the host's to give, and stays what it is.
     MDCR_EL2.modify(
         MDCR::TPMCR::SET

@@ -29,6 +29,8 @@ pub(crate) enum SysReg {
     Id(SysRegId),
     /// Sends a software-generated interrupt; write-only.
     SendSgi,
+    /// Belongs to the guest's debugger.
+    Debug,
     /// Does not exist.
     Undefined,
 }
@@ -61,9 +63,10 @@ fn classify_rare(id: SysRegId) -> SysReg {
         (3, 3, 9, 12..=14, _) | (3, 3, 14, 8..=15, _) | (3, 0, 9, 14, 1 | 2 | 6) => {
             SysReg::Fixed(0)
         }
-        // OSLSR_EL1, then the debug registers.
+        // OSLSR_EL1, then the other locks, power control and the ROM's address.
         (2, 0, 1, 1, 4) => SysReg::Fixed(OS_LOCK_OPEN),
-        (2, 0 | 3, ..) => SysReg::Fixed(0),
+        (2, 0, 1, 0, 0 | 4) | (2, 0, 1, 3 | 4, 4) => SysReg::Fixed(0),
+        (2, 0 | 3, ..) => SysReg::Debug,
         _ => SysReg::Undefined,
     }
 }
@@ -326,7 +329,8 @@ mod tests {
             assert_eq!(classify(id), SysReg::Undefined);
         }
         assert_eq!(classify(SysRegId::new(3, 0, 12, 11, 5)), SysReg::SendSgi);
-        assert_eq!(classify(SysRegId::new(2, 0, 0, 2, 2)), SysReg::Fixed(0));
+        assert_eq!(classify(SysRegId::new(2, 0, 0, 2, 2)), SysReg::Debug);
+        assert_eq!(classify(SysRegId::new(2, 0, 1, 0, 4)), SysReg::Fixed(0));
     }
 
     proptest! {

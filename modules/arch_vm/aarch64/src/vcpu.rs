@@ -23,6 +23,7 @@ use axvm::{
 use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 
 use crate::{
+    debug::DebugRegisters,
     entry,
     exit::{Exception, Interrupted, Refused},
     frame::{FloatRegisters, TrapFrame},
@@ -77,6 +78,7 @@ pub struct Aarch64VCpu<H: AxVMHal> {
     keys: PointerKeys,
     float: FloatRegisters,
     is_float_loaded: bool,
+    pub(crate) debug: DebugRegisters,
     /// There only if the guest may use them.
     vectors: Option<VectorRegisters>,
     /// CNTV_CTL and CNTP_CTL while the guest does not run.
@@ -118,6 +120,7 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
             ..GuestSystemRegisters::default()
         };
         self.clear_float();
+        self.debug.clear();
         self.timer_controls = [0; 2];
         self.transfer = None;
         self.exception = None;
@@ -416,6 +419,7 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
             keys: PointerKeys::default(),
             float: FloatRegisters::default(),
             is_float_loaded: false,
+            debug: DebugRegisters::default(),
             vectors: has_vectors.then(VectorRegisters::new),
             timer_controls: [0; 2],
             interrupts: Interrupts::new(id),
@@ -477,6 +481,7 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
         if self.machine.ids.has_pointer_keys() {
             self.keys.load();
         }
+        self.debug.bind();
         self.interrupts.bind(&self.machine.gic);
         synchronize();
         Ok(())
@@ -489,6 +494,7 @@ impl<H: AxVMHal> AxArchVCpu for Aarch64VCpu<H> {
         self.stolen.leaves(&self.machine.hal);
         self.interrupts.unbind(&self.machine.gic);
         self.store_float();
+        self.debug.unbind();
         self.registers.store();
         if self.machine.ids.has_pointer_keys() {
             self.keys.store();

@@ -36,8 +36,8 @@ pub(crate) use sysreg_read;
 macro_rules! sysreg_write {
     ($name:literal, $value:expr) => {{
         let value: u64 = $value;
-        // SAFETY: only the vector base, the timer and the GIC's CPU interface are
-        // written, whose interrupts keep all that the interrupted code uses.
+        // SAFETY: only the vector base, the timer, single steps and the GIC's CPU
+        // interface are written, whose interrupts keep all that the interrupted code uses.
         unsafe { core::arch::asm!(concat!("msr ", $name, ", {}"), "isb", in(reg) value) };
     }};
 }

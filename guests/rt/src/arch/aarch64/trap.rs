@@ -14,6 +14,9 @@ use super::{irq, sysreg_read, sysreg_write};
 /// An address that is neither RAM nor a device of the `virt` machine.
 pub const NOTHING_HERE: usize = 0x0b00_0000;
 
+/// The exception of a single step.
+const EC_STEP: usize = 0x33;
+
 /// A fault that was caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -153,6 +156,10 @@ extern "C" fn on_synchronous(vector: usize, pc: usize) -> usize {
     CODE.store(sysreg_read!("esr_el1") as usize, Ordering::Relaxed);
     ADDRESS.store(sysreg_read!("far_el1") as usize, Ordering::Relaxed);
     PC.store(pc, Ordering::Relaxed);
+    // One step is enough: the next would be that of the handler's own return.
+    if CODE.load(Ordering::Relaxed) >> 26 == EC_STEP {
+        sysreg_write!("mdscr_el1", 0);
+    }
     resume
 }
 

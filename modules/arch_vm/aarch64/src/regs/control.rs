@@ -185,6 +185,7 @@ pub(crate) const VTCR_EL2: SysReg<{ id(3, 4, 2, 1, 2) }, VTCR::Register> = SysRe
 pub(crate) const HDFGRTR_EL2: SysReg<{ id(3, 4, 3, 1, 4) }> = SysReg::new();
 pub(crate) const HDFGWTR_EL2: SysReg<{ id(3, 4, 3, 1, 5) }> = SysReg::new();
 pub(crate) const HAFGRTR_EL2: SysReg<{ id(3, 4, 3, 1, 6) }> = SysReg::new();
+pub(crate) const SPSR_EL2: SysReg<{ id(3, 4, 4, 0, 0) }, SPSR::Register> = SysReg::new();
 pub(crate) const ELR_EL2: SysReg<{ id(3, 4, 4, 0, 1) }> = SysReg::new();
 pub(crate) const ESR_EL2: SysReg<{ id(3, 4, 5, 2, 0) }, ESR::Register> = SysReg::new();
 pub(crate) const FAR_EL2: SysReg<{ id(3, 4, 6, 0, 0) }> = SysReg::new();

@@ -11,6 +11,7 @@
 //! Spec: Arm Architecture Reference Manual, "AArch64 System Register Encoding".
 
 mod control;
+mod debug;
 mod gic;
 mod guest;
 mod id;
@@ -35,6 +36,7 @@ pub(crate) use access::{
     translate_read,
 };
 pub(crate) use control::*;
+pub(crate) use debug::*;
 pub(crate) use gic::*;
 pub use guest::GuestSystemRegisters;
 pub(crate) use guest::*;
