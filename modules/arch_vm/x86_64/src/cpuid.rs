@@ -13,7 +13,10 @@ use core::num::NonZeroU64;
 
 use axvm::VCpuId;
 
-use crate::regs::{self, Leaf};
+use crate::{
+    paravirt,
+    regs::{self, Leaf},
+};
 
 /// How fast the clocks of a guest are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,9 @@ const BASIC_MAX: u32 = 0x16;
 const BASIC: usize = BASIC_MAX as usize + 1;
 const HYPERVISOR_FIRST: u32 = 0x4000_0000;
 const HYPERVISOR_CLOCKS: u32 = 0x4000_0010;
+/// Where a guest looks for interfaces of other hypervisors, in steps of 0x100.
+const PARAVIRT_FIRST: u32 = 0x4000_0100;
+const PARAVIRT_FEATURES: u32 = 0x4000_0101;
 const EXTENDED_FIRST: u32 = 0x8000_0000;
 const EXTENDED_MAX: u32 = 0x8000_0008;
 const EXTENDED: usize = 9;
@@ -184,7 +190,7 @@ impl Cpuid {
             LEAF_STRUCTURED | LEAF_POWER if subleaf != 0 => [0; 4],
             LEAF_TOPOLOGY => self.topology(subleaf, vcpu),
             LEAF_STATES => self.states_of(subleaf, vcpu),
-            HYPERVISOR_FIRST..=HYPERVISOR_CLOCKS => self.hypervisor(leaf),
+            HYPERVISOR_FIRST..=PARAVIRT_FEATURES => self.hypervisor(leaf),
             _ => stored,
         }
     }
@@ -210,10 +216,9 @@ impl Cpuid {
     fn hypervisor(&self, leaf: u32) -> Leaf {
         let khz = |hz: u64| u32::try_from(hz / 1000).unwrap_or(u32::MAX);
         match leaf {
-            HYPERVISOR_FIRST => {
-                let [first, second, third] = words(SIGNATURE);
-                [HYPERVISOR_CLOCKS, first, second, third]
-            }
+            HYPERVISOR_FIRST => named(SIGNATURE, HYPERVISOR_CLOCKS),
+            PARAVIRT_FIRST => named(paravirt::SIGNATURE, PARAVIRT_FEATURES),
+            PARAVIRT_FEATURES => [paravirt::Features::all().bits(), 0, 0, 0],
             HYPERVISOR_CLOCKS => [khz(self.rates.tsc_hz), khz(self.rates.apic_hz), 0, 0],
             _ => [0; 4],
         }
@@ -250,13 +255,14 @@ impl Cpuid {
     }
 }
 
-fn words(text: &[u8; 12]) -> [u32; 3] {
-    let (words, _) = text.as_chunks::<4>();
-    let mut numbers = [0; 3];
-    for (number, word) in numbers.iter_mut().zip(words) {
+/// Returns the first leaf of a range: its last one, and a name.
+fn named(name: &[u8; 12], last: u32) -> Leaf {
+    let (words, _) = name.as_chunks::<4>();
+    let mut leaf = [last; 4];
+    for (number, word) in leaf.iter_mut().skip(1).zip(words) {
         *number = u32::from_le_bytes(*word);
     }
-    numbers
+    leaf
 }
 
 /// Returns how many bits tell so many CPUs apart.
@@ -486,5 +492,15 @@ mod tests {
         let [_, ebx, ecx, edx] = cpuid.get(HYPERVISOR_FIRST, 0, &VCPU);
         let name = [ebx, ecx, edx].map(u32::to_le_bytes);
         assert_eq!(name.as_flattened(), SIGNATURE);
+        let [last, name @ ..] = cpuid.get(PARAVIRT_FIRST, 0, &VCPU);
+        let name = name.map(u32::to_le_bytes);
+        assert_eq!(
+            (last, name.as_flattened()),
+            (0x4000_0101, &b"KVMKVMKVM\0\0\0"[..])
+        );
+        assert_eq!(
+            cpuid.get(PARAVIRT_FEATURES, 0, &VCPU),
+            [0x0100_000a, 0, 0, 0]
+        );
     }
 }

@@ -276,16 +276,19 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             Msr::EFER => Some(self.backend.efer()),
             Msr::PAT => Some(self.backend.pat()),
             Msr::TSC_AUX if self.machine.cpuid.has_tsc_aux() => Some(self.msrs.tsc_aux),
+            Msr::PV_SYSTEM_TIME => Some(self.clocks.system_time),
+            Msr::PV_WALL_CLOCK => Some(self.clocks.wall_clock),
             _ => self.msrs.read(msr),
         }
     }
 
-    fn set_msr(&mut self, msr: Msr, value: u64) -> Option<()> {
+    pub(crate) fn set_msr(&mut self, msr: Msr, value: u64) -> Option<()> {
         match msr {
             _ if Self::is_apic_msr(msr) => self.write_apic_msr(msr, value)?,
             Msr::TSC => {
                 self.tsc_offset = value.wrapping_sub(regs::tsc());
                 self.backend.set_tsc_offset(self.tsc_offset);
+                self.tell_system_time()?;
             }
             Msr::EFER => self.set_efer(value)?,
             Msr::PAT if msr::is_page_attributes(value) => self.backend.set_pat(value),
@@ -294,6 +297,8 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
                 self.msrs.tsc_aux = u64::from(u32::try_from(value).ok()?);
                 regs::write_msr(Msr::TSC_AUX, self.msrs.tsc_aux);
             }
+            Msr::PV_SYSTEM_TIME => self.set_system_time(value)?,
+            Msr::PV_WALL_CLOCK => self.set_wall_clock(value)?,
             _ => self.msrs.write(msr, value)?,
         }
         Some(())

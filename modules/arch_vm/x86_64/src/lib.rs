@@ -47,6 +47,7 @@ mod moves;
 mod msr;
 mod nested;
 mod npt;
+mod paravirt;
 mod pc;
 mod percpu;
 mod regs;

@@ -25,6 +25,7 @@ use crate::{
     interrupts::Interrupts,
     machine::Machine,
     msr::Msrs,
+    paravirt::Clocks,
     pc::boot::BootState,
     percpu::ASIDS,
     regs::{self, Msr},
@@ -47,6 +48,7 @@ pub(crate) struct VCpu<H: AxVMHal, B> {
     pub(crate) devices: Arc<AxVmDevices>,
     pub(crate) id: VCpuId,
     pub(crate) msrs: Msrs,
+    pub(crate) clocks: Clocks,
     pub(crate) extended: Extended<H>,
     pub(crate) interrupts: Interrupts,
     /// What its counter is ahead of the host's, modulo 2^64.
@@ -78,6 +80,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             devices,
             id,
             msrs: Msrs::new(),
+            clocks: Clocks::default(),
             extended: Extended::new(&machine.hal, has_xsave, states)?,
             interrupts,
             tsc_offset: 0,
@@ -157,6 +160,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     /// Puts what INIT leaves alone to its state at power-on as well.
     pub(crate) fn power_on(&mut self) {
         self.msrs = Msrs::new();
+        self.clocks = Clocks::default();
         self.extended.reset();
         self.tsc_offset = self.machine.time.offset;
         self.start_at(&BootState::reset());

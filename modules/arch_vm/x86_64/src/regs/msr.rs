@@ -30,6 +30,8 @@ impl Msr {
     pub(crate) const X2APIC_END: Self = Self(0x80b);
     pub(crate) const X2APIC_SELF_IPI: Self = Self(0x83f);
     pub(crate) const X2APIC_LAST: Self = Self(0x8ff);
+    pub(crate) const PV_WALL_CLOCK: Self = Self(0x4b56_4d00);
+    pub(crate) const PV_SYSTEM_TIME: Self = Self(0x4b56_4d01);
     pub(crate) const EFER: Self = Self(0xc000_0080);
     pub(crate) const STAR: Self = Self(0xc000_0081);
     pub(crate) const LSTAR: Self = Self(0xc000_0082);
