@@ -488,6 +488,8 @@ impl<H: AxVMHal> Svm<H> {
 
     /// Withdraws [`Self::open_window`], unless a virtual interrupt has done so.
     pub(crate) fn close_window(&mut self) {
+        self.vmcb_mut().control.intercept_cr &= !CR8_WRITES;
+        self.changed(CLEAN::TPR::SET + CLEAN::INTERCEPTS::SET);
         if self.virtual_event().is_some() {
             return;
         }
@@ -496,8 +498,6 @@ impl<H: AxVMHal> Svm<H> {
         vintr.modify(VINTR::IRQ::CLEAR);
         control.vintr = vintr.get();
         control.intercept_first &= !FIRST::VINTR::SET.value;
-        control.intercept_cr &= !CR8_WRITES;
-        self.changed(CLEAN::TPR::SET + CLEAN::INTERCEPTS::SET);
     }
 
     /// Returns CR8.
