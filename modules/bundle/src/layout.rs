@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// The first eight bytes of every bundle.
 pub const MAGIC: [u8; 8] = *b"AXBUNDLE";
 /// The format version that this crate writes, and the only one it reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Every body starts at a multiple of this many bytes from the bundle's start.
 pub const BODY_ALIGN: u64 = 4096;
 /// The body number of a file that was missing when the bundle was made.

@@ -5,7 +5,10 @@
 //! they give the same figures each time. QEMU's own random seed, clock and
 //! network are fixed or left out for the same reason.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::arch::Arch;
 use super::command::output;
@@ -45,6 +48,18 @@ pub fn bare(arch: Arch) -> Result<Figures, Problem> {
     words.extend(["-m", "128M", "-display", "none", "-monitor", "none"]);
     words.extend(["-serial", "stdio", "-no-reboot", "-kernel", &image]);
     finished(&qemu, &output(&words, &[])?)
+}
+
+/// Returns the size of AxHive's own image.
+pub fn image_bytes(arch: Arch) -> Result<f64, Problem> {
+    let file = format!("build/{}/release/app", arch.name());
+    match fs::metadata(&file) {
+        Ok(found) => Ok(found.len() as f64),
+        Err(error) => {
+            let place = Path::new(&file);
+            Err(Problem::error(place, error.to_string(), "build A=app"))
+        }
+    }
 }
 
 /// Returns the VM file of a guest.

@@ -113,6 +113,7 @@ fn measure_axhive(args: &BenchArgs) -> Result<Figures, Problem> {
         return Ok(Figures::default());
     }
     let mut figures = measure::in_axhive(args.arch)?;
+    figures.add("image-bytes", measure::image_bytes(args.arch)?);
     if args.linux {
         figures.extend(linux::in_axhive(args.arch)?);
     }
