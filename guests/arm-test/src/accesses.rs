@@ -14,9 +14,9 @@ use rt::arch::trap::{Fault, NOTHING_HERE};
 use rt::machine::Failure;
 use rt::say;
 
-use crate::check::{Checked, hold, same};
 use crate::execute::{Registers, execute, word};
 use crate::registers;
+use rt::check::{Checked, hold, same};
 
 /// UARTIBRD, of 16 bits, and behind it UARTFBRD, of 6.
 const UART: u64 = 0x0900_0024;

@@ -10,8 +10,8 @@ use rt::arch::trap::{Fault, NOTHING_HERE};
 use rt::machine::Failure;
 use rt::say;
 
-use crate::check::{Checked, hold, same};
 use crate::execute::{Registers, execute, word};
+use rt::check::{Checked, hold, same};
 
 /// MDSCR_EL1: one step; exceptions from EL1; breakpoints and watchpoints.
 const STEP: u64 = 1;

@@ -14,8 +14,8 @@ use rt::arch::trap::NOTHING_HERE;
 use rt::machine::Failure;
 use rt::say;
 
-use crate::check::{Checked, hold, same};
 use crate::execute::{Registers, execute, word};
+use rt::check::{Checked, hold, same};
 
 const UART: u64 = 0x0900_0000;
 const EC_UNKNOWN: usize = 0;

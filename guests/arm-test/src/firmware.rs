@@ -15,8 +15,8 @@ use rt::machine::{Failure, Machine};
 use rt::{say, wait};
 
 use crate::call::{SLEPT, ask, call, call_smc, sleep};
-use crate::check::{Checked, hold, same};
 use crate::execute::{Registers, execute, word};
+use rt::check::{Checked, hold, same};
 
 const VERSION: u64 = 0x8400_0000;
 const SUSPEND: u64 = 0xc400_0001;

@@ -36,27 +36,15 @@ mod walks;
 
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 use rt::{
-    Ending, arch, check, cpu,
+    Ending, arch,
     machine::{Failure, Machine},
-    say,
 };
 
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
-rt::guest!("arm-test", run, secondary);
+rt::guest!("arm-test", sequence, secondary);
 
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
-fn run(found: Result<Machine, Failure>) -> ! {
-    match found.and_then(|machine| sequence(cpu::adopt(machine))) {
-        Ok(()) => {
-            say!("done");
-            arch::power::end(Ending::Done)
-        }
-        Err(failure) => rt::fail(failure),
-    }
-}
-
-#[cfg(all(target_os = "none", target_arch = "aarch64"))]
-fn sequence(machine: &'static Machine) -> Result<(), Failure> {
+fn sequence(machine: &'static Machine) -> Result<Ending, Failure> {
     arch::irq::init_machine()?;
     execute::open_float();
     accesses::run()?;
@@ -66,7 +54,8 @@ fn sequence(machine: &'static Machine) -> Result<(), Failure> {
     debug::run()?;
     messages::run()?;
     firmware::run(machine)?;
-    switches::run(machine)
+    switches::run(machine)?;
+    Ok(Ending::Done)
 }
 
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]

@@ -13,7 +13,7 @@ use rt::arch::gic;
 use rt::say;
 use rt::wait;
 
-use crate::check::{Checked, hold, same};
+use rt::check::{Checked, hold, same};
 
 const ITS: usize = 0x0808_0000;
 const REDISTRIBUTOR: usize = 0x080a_0000;

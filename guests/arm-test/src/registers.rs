@@ -10,8 +10,8 @@
 use rt::machine::Failure;
 use rt::say;
 
-use crate::check::{Checked, hold, same};
 use crate::execute::{Registers, execute, word};
+use rt::check::{Checked, hold, same};
 
 /// MRS x0 and MSR x0 without a register.
 const MRS: u32 = 0xd520_0000;

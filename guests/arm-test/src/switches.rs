@@ -17,11 +17,11 @@ use rt::machine::{Failure, Machine};
 use rt::say;
 use rt::wait;
 
-use crate::check::{Checked, hold};
 use crate::debug;
 use crate::execute;
 use crate::firmware;
 use crate::registers;
+use rt::check::{Checked, hold};
 
 /// Room for vectors of 2048 bits, predicates and the first-fault register.
 const WORDS: usize = (32 * 256 + 17 * 32) / 8;

@@ -12,9 +12,9 @@ use rt::arch::trap::NOTHING_HERE;
 use rt::machine::Failure;
 use rt::say;
 
-use crate::check::{Checked, same};
 use crate::execute::{Registers, execute, word};
 use crate::fetches::{Table, change_map, map};
+use rt::check::{Checked, same};
 
 const IS_TABLE: u64 = 3;
 const ENTRIES: usize = 512;

@@ -34,26 +34,15 @@ mod rounds;
 fn main() {}
 
 #[cfg(target_os = "none")]
+use rt::Ending;
+#[cfg(target_os = "none")]
 use rt::machine::{Failure, Machine};
-#[cfg(target_os = "none")]
-use rt::{Ending, say};
 
 #[cfg(target_os = "none")]
-rt::guest!("bench", run, secondary);
+rt::guest!("bench", measure, secondary);
 
 #[cfg(target_os = "none")]
-fn run(found: Result<Machine, Failure>) -> ! {
-    match found.and_then(|machine| measure(rt::cpu::adopt(machine))) {
-        Ok(()) => {
-            say!("done");
-            rt::arch::power::end(Ending::Done)
-        }
-        Err(failure) => rt::fail(failure),
-    }
-}
-
-#[cfg(target_os = "none")]
-fn measure(machine: &'static Machine) -> Result<(), Failure> {
+fn measure(machine: &'static Machine) -> Result<Ending, Failure> {
     arch::clock::init();
     rounds::report_entry();
     rt::arch::irq::init_machine()?;
@@ -62,7 +51,8 @@ fn measure(machine: &'static Machine) -> Result<(), Failure> {
     arch::calls::measure()?;
     arch::devices::measure()?;
     arch::interrupts::measure()?;
-    memory::measure(machine)
+    memory::measure(machine)?;
+    Ok(Ending::Done)
 }
 
 // No CPU is ever started.

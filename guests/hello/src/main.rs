@@ -29,22 +29,10 @@ fn main() {}
 #[cfg(target_os = "none")]
 use rt::machine::{Failure, Machine};
 #[cfg(target_os = "none")]
-use rt::{Ending, arch, cpu, say};
+use rt::{Ending, arch};
 
 #[cfg(target_os = "none")]
-rt::guest!("hello", run, smp::secondary);
-
-/// Runs the whole sequence on the boot CPU and leaves the machine.
-#[cfg(target_os = "none")]
-fn run(found: Result<Machine, Failure>) -> ! {
-    match found.and_then(|machine| sequence(cpu::adopt(machine))) {
-        Ok(ending) => {
-            say!("done");
-            arch::power::end(ending)
-        }
-        Err(failure) => rt::fail(failure),
-    }
-}
+rt::guest!("hello", sequence, smp::secondary);
 
 #[cfg(target_os = "none")]
 fn sequence(machine: &'static Machine) -> Result<Ending, Failure> {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! What our guests share: the way from the loader to Rust and back out.
 //!
-//! A guest says [`guest!`] once. `arch::*::entry` then calls the guest's `boot`
-//! on the boot CPU with what firmware said about the machine, and `secondary`
-//! on each CPU that `arch::smp::start` starts. A failure or a panic is one line
-//! `<name>: FAIL <what>` and a power off as failed.
+//! A guest says [`guest!`] once. `arch::*::entry` then has [`boot`] call the guest's
+//! own on the boot CPU with what firmware said about the machine, and its
+//! `secondary` on each CPU that `arch::smp::start` starts. Who comes to its end says
+//! `<name>: done`; a failure or a panic is one line `<name>: FAIL <what>` and a power
+//! off as failed.
 //! On a host only the pure parts exist, and are tested.
 
 #![cfg_attr(not(test), no_std)]
@@ -54,7 +55,7 @@ pub struct Guest {
     /// The name that starts each line.
     pub name: &'static str,
     /// Called on the boot CPU, interrupts masked.
-    pub boot: fn(Result<Machine, Failure>) -> !,
+    pub boot: fn(&'static Machine) -> Result<Ending, Failure>,
     /// Called with its index on each CPU that was started, interrupts masked.
     pub secondary: fn(usize) -> !,
 }
@@ -82,6 +83,18 @@ unsafe extern "Rust" {
 #[cfg(target_os = "none")]
 pub fn guest() -> &'static Guest {
     &RT_GUEST
+}
+
+/// Runs the guest on the boot CPU and leaves the machine as it says.
+#[cfg(target_os = "none")]
+pub fn boot(found: Result<Machine, Failure>) -> ! {
+    match found.and_then(|machine| (guest().boot)(cpu::adopt(machine))) {
+        Ok(ending) => {
+            say!("done");
+            arch::power::end(ending)
+        }
+        Err(failure) => fail(failure),
+    }
 }
 
 /// Says what failed and powers the machine off as failed.

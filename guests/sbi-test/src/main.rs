@@ -26,31 +26,20 @@ fn main() {}
 
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 use rt::{
-    Ending, arch, cpu,
+    Ending,
     machine::{Failure, Machine},
-    say,
 };
 
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
-rt::guest!("sbi-test", run, secondary);
+rt::guest!("sbi-test", sequence, secondary);
 
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
-fn run(found: Result<Machine, Failure>) -> ! {
-    match found.and_then(|machine| sequence(cpu::adopt(machine))) {
-        Ok(()) => {
-            say!("done");
-            arch::power::end(Ending::Done)
-        }
-        Err(failure) => rt::fail(failure),
-    }
-}
-
-#[cfg(all(target_os = "none", target_arch = "riscv64"))]
-fn sequence(machine: &'static Machine) -> Result<(), Failure> {
+fn sequence(machine: &'static Machine) -> Result<Ending, Failure> {
     suite::run(machine)?;
     checks::run(machine)?;
     devices::run(machine)?;
-    races::run(machine)
+    races::run(machine)?;
+    Ok(Ending::Done)
 }
 
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]

@@ -27,21 +27,10 @@ use rt::{
 };
 
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
-rt::guest!("vector-test", run, secondary);
+rt::guest!("vector-test", sequence, secondary);
 
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
-fn run(found: Result<Machine, Failure>) -> ! {
-    match found.and_then(|machine| sequence(cpu::adopt(machine))) {
-        Ok(()) => {
-            say!("done");
-            arch::power::end(Ending::Done)
-        }
-        Err(failure) => rt::fail(failure),
-    }
-}
-
-#[cfg(all(target_os = "none", target_arch = "riscv64"))]
-fn sequence(machine: &'static Machine) -> Result<(), Failure> {
+fn sequence(machine: &'static Machine) -> Result<Ending, Failure> {
     arch::irq::init_machine()?;
     arch::irq::init_cpu()?;
     if !vector::switch_on() {
@@ -69,7 +58,7 @@ fn sequence(machine: &'static Machine) -> Result<(), Failure> {
         "{} harts kept their vectors and floating point",
         machine.cpus.len()
     );
-    Ok(())
+    Ok(Ending::Done)
 }
 
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]

@@ -29,27 +29,15 @@ mod strings;
 
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 use rt::{
-    Ending, arch, check, cpu,
+    Ending, arch,
     machine::{Failure, Machine},
-    say,
 };
 
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
-rt::guest!("x86-test", run, secondary);
+rt::guest!("x86-test", sequence, secondary);
 
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
-fn run(found: Result<Machine, Failure>) -> ! {
-    match found.and_then(|machine| sequence(cpu::adopt(machine))) {
-        Ok(()) => {
-            say!("done");
-            arch::power::end(Ending::Done)
-        }
-        Err(failure) => rt::fail(failure),
-    }
-}
-
-#[cfg(all(target_os = "none", target_arch = "x86_64"))]
-fn sequence(_machine: &'static Machine) -> check::Checked {
+fn sequence(_machine: &'static Machine) -> Result<Ending, Failure> {
     arch::irq::init_machine()?;
     arch::irq::mask();
     execute::init();
@@ -58,7 +46,8 @@ fn sequence(_machine: &'static Machine) -> check::Checked {
     accesses::run()?;
     strings::run()?;
     interrupts::run()?;
-    opcodes::run()
+    opcodes::run()?;
+    Ok(Ending::Done)
 }
 
 // No CPU is ever started.

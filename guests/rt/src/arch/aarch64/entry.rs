@@ -164,7 +164,7 @@ enable_mmu:
 extern "C" fn boot(device_tree: usize) -> ! {
     trap::init();
     console::init();
-    (crate::guest().boot)(machine::discover(device_tree))
+    crate::boot(machine::discover(device_tree))
 }
 
 extern "C" fn secondary(index: usize) -> ! {

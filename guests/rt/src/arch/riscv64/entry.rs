@@ -72,7 +72,7 @@ take_stack:                         // sp = stacks + (tp + 1) * size
 extern "C" fn boot(hart: usize, device_tree: usize) -> ! {
     trap::init();
     console::init();
-    (crate::guest().boot)(machine::discover(HardwareId(hart as u64), device_tree))
+    crate::boot(machine::discover(HardwareId(hart as u64), device_tree))
 }
 
 extern "C" fn secondary(index: usize) -> ! {

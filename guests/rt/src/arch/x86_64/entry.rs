@@ -211,7 +211,7 @@ extern "C" fn boot(magic: u32, information: u32) -> ! {
     set_index(0);
     trap::init();
     console::init();
-    (crate::guest().boot)(machine::discover(magic, u64::from(information)))
+    crate::boot(machine::discover(magic, u64::from(information)))
 }
 
 extern "C" fn secondary(index: u32) -> ! {
