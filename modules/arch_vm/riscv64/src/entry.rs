@@ -294,6 +294,15 @@ pub(crate) unsafe extern "C" fn save_float(to: *mut FloatRegisters) {
     on_each_double!("fsd", "csrr t0, fcsr", "sd t0, 256(a0)")
 }
 
+/// Saves fcsr alone.
+///
+/// # Safety
+/// sstatus.FS is not off.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn save_float_control(to: *mut FloatRegisters) {
+    naked_asm!("csrr t0, fcsr", "sd t0, 256(a0)", "ret")
+}
+
 /// Loads the floating-point registers.
 ///
 /// # Safety

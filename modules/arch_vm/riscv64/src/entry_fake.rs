@@ -53,4 +53,6 @@ pub(crate) fn fence_instructions() {}
 
 pub(crate) unsafe fn save_float(_to: *mut FloatRegisters) {}
 
+pub(crate) unsafe fn save_float_control(_to: *mut FloatRegisters) {}
+
 pub(crate) unsafe fn load_float(_from: *const FloatRegisters) {}

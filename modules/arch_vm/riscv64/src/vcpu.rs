@@ -156,14 +156,22 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         self.firmware_leaves();
         self.aia_leaves();
         self.bank.save(self.host.timer);
-        if self.frame.sstatus.matches_all(SSTATUS::FS::Dirty) {
-            with_float_on(|| {
-                // SAFETY: floating point is on.
-                unsafe { entry::save_float(&raw mut self.float) }
-            });
-            self.frame.sstatus.modify(SSTATUS::FS::Clean);
-        }
+        self.save_float();
         self.save_vectors();
+    }
+
+    /// Control is saved in any case, here and of vectors: QEMU 7.2 does not make the
+    /// status dirty when a guest writes those CSRs.
+    fn save_float(&mut self) {
+        let is_dirty = self.frame.sstatus.matches_all(SSTATUS::FS::Dirty);
+        let to = &raw mut self.float;
+        with_float_on(|| match is_dirty {
+            // SAFETY: floating point is on.
+            true => unsafe { entry::save_float(to) },
+            // SAFETY: as above.
+            false => unsafe { entry::save_float_control(to) },
+        });
+        self.frame.sstatus.modify(SSTATUS::FS::Clean);
     }
 
     fn load_vectors(&mut self) {
@@ -174,8 +182,9 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     }
 
     fn save_vectors(&mut self) {
-        if self.frame.sstatus.matches_all(SSTATUS::VS::Dirty) {
-            self.vector.save();
+        if self.vector.is_present() {
+            let is_dirty = self.frame.sstatus.matches_all(SSTATUS::VS::Dirty);
+            self.vector.save(is_dirty);
             self.frame.sstatus.modify(SSTATUS::VS::Clean);
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! They are in the hardware while their vCPU is bound and here otherwise, where
 //! the hart has them at all. Loaded when the vCPU comes, as what another guest
-//! left there may not be seen; saved when it goes, if it wrote to them since.
+//! left there may not be seen; saved when it goes, if it wrote to them since, and
+//! their control in any case.
 //! The host uses none of them.
 //!
 //! Spec: RISC-V Unprivileged, "V" extension; RISC-V Privileged, sstatus.VS.
@@ -73,15 +74,20 @@ impl VectorRegisters {
         }
     }
 
-    /// Takes them from this hart.
-    pub(crate) fn save(&mut self) {
-        if self.is_present() {
-            with_vectors_on(|| {
+    /// Takes them from this hart; the values only if they were written.
+    pub(crate) fn save(&mut self, is_dirty: bool) {
+        if !self.is_present() {
+            return;
+        }
+        with_vectors_on(|| {
+            // SAFETY: vectors are on.
+            unsafe { assembly::save_control(&raw mut self.control) };
+            if is_dirty {
                 // SAFETY: vectors are on, and there is room for as many bytes as
                 // the hart's registers have.
-                unsafe { assembly::save(self.values.as_mut_ptr(), &raw mut self.control) }
-            });
-        }
+                unsafe { assembly::save(self.values.as_mut_ptr()) };
+            }
+        });
     }
 }
 
@@ -105,13 +111,12 @@ mod assembly {
 
     use super::Control;
 
-    /// Saves the registers, whose number the hart's own length fixes.
+    /// Saves the CSRs.
     ///
     /// # Safety
-    /// 1. sstatus.VS is not off.
-    /// 2. `to` has room for 32 registers.
+    /// sstatus.VS is not off.
     #[unsafe(naked)]
-    pub(super) unsafe extern "C" fn save(to: *mut u8, control: *mut Control) {
+    pub(super) unsafe extern "C" fn save_control(to: *mut Control) {
         naked_asm!(
             ".option push",
             ".option arch, +v",
@@ -119,10 +124,26 @@ mod assembly {
             "csrr   t1, vcsr",
             "csrr   t2, vl",
             "csrr   t3, vtype",
-            "sd     t0, 0(a1)",
-            "sd     t1, 8(a1)",
-            "sd     t2, 16(a1)",
-            "sd     t3, 24(a1)",
+            "sd     t0, 0(a0)",
+            "sd     t1, 8(a0)",
+            "sd     t2, 16(a0)",
+            "sd     t3, 24(a0)",
+            "ret",
+            ".option pop",
+        )
+    }
+
+    /// Saves the registers, whose number the hart's own length fixes, and clears
+    /// vstart.
+    ///
+    /// # Safety
+    /// 1. sstatus.VS is not off.
+    /// 2. `to` has room for 32 registers.
+    #[unsafe(naked)]
+    pub(super) unsafe extern "C" fn save(to: *mut u8) {
+        naked_asm!(
+            ".option push",
+            ".option arch, +v",
             // A whole-register access begins at vstart.
             "csrw   vstart, zero",
             "csrr   t0, vlenb",
@@ -178,7 +199,9 @@ mod assembly {
 mod assembly {
     use super::Control;
 
-    pub(super) unsafe fn save(_to: *mut u8, _control: *mut Control) {}
+    pub(super) unsafe fn save_control(_to: *mut Control) {}
+
+    pub(super) unsafe fn save(_to: *mut u8) {}
 
     pub(super) unsafe fn load(_from: *const u8, _control: *const Control) {}
 }
@@ -199,7 +222,7 @@ mod tests {
         SSTATUS.clear_bits(u64::MAX);
         let mut registers = VectorRegisters::new(16);
         registers.load();
-        registers.save();
+        registers.save(true);
         assert!(SSTATUS.matches_all(SSTATUS::VS::Off));
         let inside = with_vectors_on(|| SSTATUS.matches_all(SSTATUS::VS::Dirty));
         assert!(inside && SSTATUS.matches_all(SSTATUS::VS::Off));
