@@ -26,6 +26,8 @@ mod fetches;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod firmware;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
+mod interrupts;
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod messages;
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]
 mod registers;
@@ -52,6 +54,7 @@ fn sequence(machine: &'static Machine) -> Result<Ending, Failure> {
     walks::run()?;
     registers::run()?;
     debug::run()?;
+    interrupts::run()?;
     messages::run()?;
     firmware::run(machine)?;
     switches::run(machine)?;

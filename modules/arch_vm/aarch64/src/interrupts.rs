@@ -156,7 +156,10 @@ impl Interrupts {
         self.given = lists;
         ICH_HCR_EL2.write(match filled {
             Filled::All => ICH_HCR::EN::SET,
-            Filled::Overflow => ICH_HCR::EN::SET + ICH_HCR::UIE::SET,
+            Filled::Served => ICH_HCR::EN::SET + ICH_HCR::LRENPIE::SET,
+            Filled::Waiting => {
+                ICH_HCR::EN::SET + ICH_HCR::UIE::SET + ICH_HCR::LRENPIE::SET + ICH_HCR::NPIE::SET
+            }
         });
     }
 

@@ -37,6 +37,9 @@ mod v2 {
     pub const CPU_PRIORITY_MASK: usize = 0x04;
     pub const ACKNOWLEDGE: usize = 0x0c;
     pub const END: usize = 0x10;
+    pub const DEACTIVATE: usize = 0x1000;
+    pub const ENABLE: u32 = 1;
+    pub const SPLIT_END: u32 = 1 << 9;
 }
 
 mod v3 {
@@ -50,6 +53,7 @@ mod v3 {
     pub const LAST: u32 = 1 << 4;
     pub const VIRTUAL_LPIS: u32 = 1 << 1;
     pub const FRAME: usize = 0x1_0000;
+    pub const SPLIT_END: u64 = 1 << 1;
 }
 
 static GIC: Once<Gic> = Once::new();
@@ -97,7 +101,7 @@ fn init_cpu_v2(distributor: usize, cpu_interface: usize, enabled: u32) {
     set_priorities(distributor);
     write(distributor + ENABLE, enabled);
     write(cpu_interface + v2::CPU_PRIORITY_MASK, 0xff);
-    write(cpu_interface + v2::CPU_CONTROL, 1);
+    write(cpu_interface + v2::CPU_CONTROL, v2::ENABLE);
 }
 
 fn init_cpu_v3(redistributors: Region, enabled: u32) -> Result<(), Failure> {
@@ -224,6 +228,35 @@ pub fn end(acknowledged: u32) {
     match gic() {
         Ok(Gic::V2 { cpu_interface, .. }) => write(cpu_interface + v2::END, acknowledged),
         _ => sysreg_write!("icc_eoir1_el1", u64::from(acknowledged)),
+    }
+}
+
+/// Lets [`end`] only drop the priority, or deactivate as well.
+pub fn set_split_end(is_split: bool) {
+    match gic() {
+        Ok(Gic::V2 { cpu_interface, .. }) => {
+            let mode = if is_split { v2::SPLIT_END } else { 0 };
+            write(cpu_interface + v2::CPU_CONTROL, v2::ENABLE | mode);
+        }
+        _ => sysreg_write!("icc_ctlr_el1", if is_split { v3::SPLIT_END } else { 0 }),
+    }
+}
+
+/// Deactivates an interrupt whose priority was dropped.
+pub fn deactivate(acknowledged: u32) {
+    match gic() {
+        Ok(Gic::V2 { cpu_interface, .. }) => write(cpu_interface + v2::DEACTIVATE, acknowledged),
+        _ => sysreg_write!("icc_dir_el1", u64::from(acknowledged)),
+    }
+}
+
+/// Lets only interrupts through that are more urgent than this.
+pub fn set_priority_mask(priority: u8) {
+    match gic() {
+        Ok(Gic::V2 { cpu_interface, .. }) => {
+            write(cpu_interface + v2::CPU_PRIORITY_MASK, priority.into());
+        }
+        _ => sysreg_write!("icc_pmr_el1", u64::from(priority)),
     }
 }
 

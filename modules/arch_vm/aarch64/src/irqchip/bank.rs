@@ -27,6 +27,8 @@ pub(crate) struct Bank {
     pub(crate) group1: u32,
     /// Taken over by a list register.
     pub(crate) listed: u32,
+    /// Pending by software in a list register, though level-sensitive.
+    pub(crate) forced: u32,
     /// Active in the hardware until the guest ends it.
     pub(crate) linked: u32,
     pub(crate) priority: [u8; BANK],
@@ -43,6 +45,7 @@ impl Bank {
             edge,
             group1: 0,
             listed: 0,
+            forced: 0,
             linked: 0,
             priority: [0; BANK],
         }

@@ -3,8 +3,9 @@
 //!
 //! [`fill`] gives the most urgent interrupts of a vCPU to its list registers,
 //! [`fold`] takes back what the guest made of them. Between the two the guest
-//! acknowledges and ends interrupts without an exit. What is active goes first,
-//! because the guest can end only what is listed. A level-sensitive interrupt
+//! acknowledges and ends interrupts without an exit. The most urgent are listed,
+//! whether they wait or are being served: the hardware counts the ends of those
+//! that are not. A level-sensitive interrupt
 //! asks for a maintenance interrupt at its end, so that a line which is still
 //! high is noticed; one that is linked to the hardware does not need to.
 //!
@@ -26,24 +27,37 @@ type ListRegister = LocalRegisterCopy<u64, LR::Register>;
 pub(crate) enum Filled {
     /// Nothing waits outside.
     All,
-    /// Something does: a maintenance interrupt must tell when there is room.
-    Overflow,
+    /// What is being served does, whose ends must be noticed.
+    Served,
+    /// Something waits that could be taken as soon as there is room.
+    Waiting,
 }
 
 /// Gives interrupts to empty list registers.
 pub(crate) fn fill(state: &mut State, cpu: usize, lists: &mut [u64]) -> Filled {
     state.settle();
     let mut chosen = Chosen::new(lists.len());
+    // Only the guest can end what is linked to the hardware.
+    let linked = |active: &Candidate| state.is_linked(cpu, active.intid);
     chosen.add_all(state.active(cpu).map(|active| Candidate {
-        priority: 0,
+        priority: if linked(&active) { 0 } else { active.priority },
         ..active
     }));
     chosen.add_all(state.candidates(cpu));
+    if chosen.is_over
+        && let Some(urgent) = state.candidates(cpu).min()
+    {
+        chosen.keep(urgent);
+    }
     for (list, candidate) in lists.iter_mut().zip(chosen.iter()) {
         *list = give(state, cpu, candidate.intid);
         state.note_lpi(cpu, candidate.intid);
     }
-    chosen.filled
+    match chosen.is_over {
+        false => Filled::All,
+        true if state.candidates(cpu).next().is_none() => Filled::Served,
+        true => Filled::Waiting,
+    }
 }
 
 /// Returns the list register for one interrupt, if the vCPU can take it now.
@@ -96,7 +110,8 @@ struct Chosen {
     best: [Candidate; LIST_REGISTERS_MAX],
     len: usize,
     room: usize,
-    filled: Filled,
+    /// There are more than there is room for.
+    is_over: bool,
 }
 
 impl Chosen {
@@ -109,7 +124,7 @@ impl Chosen {
             best: [none; LIST_REGISTERS_MAX],
             len: 0,
             room: room.min(LIST_REGISTERS_MAX),
-            filled: Filled::All,
+            is_over: false,
         }
     }
 
@@ -124,7 +139,7 @@ impl Chosen {
         }
         let at = known.partition_point(|other| *other <= candidate);
         if self.len == self.room {
-            self.filled = Filled::Overflow;
+            self.is_over = true;
         } else {
             self.len = self.len.saturating_add(1);
         }
@@ -135,6 +150,16 @@ impl Chosen {
             if let Some(slot) = tail.first_mut() {
                 *slot = candidate;
             }
+        }
+    }
+
+    /// Makes room for one that is not among them, in place of the last.
+    fn keep(&mut self, candidate: Candidate) {
+        let chosen = self.best.get_mut(..self.len).unwrap_or_default();
+        if chosen.iter().all(|other| other.intid != candidate.intid)
+            && let Some(last) = chosen.last_mut()
+        {
+            *last = candidate;
         }
     }
 
@@ -155,6 +180,7 @@ fn give(state: &mut State, cpu: usize, intid: u32) -> u64 {
     // A level that is high during the service is no second interrupt.
     let is_pending = bank.pending() & mask != 0 && !(is_active && is_level);
     if is_pending {
+        bank.forced |= bank.latch & mask & !bank.edge;
         bank.latch &= !mask;
     }
     bank.listed |= mask;
@@ -204,9 +230,11 @@ fn take(state: &mut State, cpu: usize, list: ListRegister) {
     if is_active {
         bank.active |= mask;
     }
-    if is_pending && bank.edge & mask != 0 {
-        bank.latch |= mask;
+    if is_pending {
+        // The level tells itself whether it is still high.
+        bank.latch |= mask & (bank.edge | bank.forced);
     }
+    bank.forced &= !mask;
     if !is_pending && !is_active {
         // The guest's end of it was the hardware's, too, which says when the
         // line is high again.

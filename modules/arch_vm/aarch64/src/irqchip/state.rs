@@ -206,10 +206,10 @@ impl State {
         linked
     }
 
-    /// Tells whether the source of a private interrupt waits for its end.
+    /// Tells whether the source of an interrupt waits for its end: of a private one.
     pub(crate) fn is_linked(&self, cpu: usize, intid: u32) -> bool {
-        self.bank_at(cpu, 0)
-            .is_some_and(|bank| bank.linked & mask(intid) != 0)
+        let bank = self.bank_at(cpu, 0).filter(|_| intid < u32::BITS);
+        bank.is_some_and(|bank| bank.linked & mask(intid) != 0)
     }
 
     /// Ends what [`Self::link`] began.

@@ -87,6 +87,27 @@ fn listed(state: &mut State, cpu: usize) -> [u64; 4] {
 }
 
 #[test]
+fn the_most_urgent_of_many_are_listed_and_none_is_lost() {
+    let mut state = gicv3(1);
+    for (at, intid) in (64_u64..76).enumerate() {
+        let priority = 0xd0 - 0x10 * at as u64;
+        let access = (AccessWidth::Byte, priority);
+        state.write(0, (Frame::Distributor, 0x400 + intid), access);
+    }
+    write(&mut state, 0, Frame::Distributor, 0x208, 0xfff);
+    let mut lists = [0; 4];
+    assert_eq!(fill(&mut state, 0, &mut lists), Filled::Waiting);
+    assert_eq!(lists.map(|list| list & 0xffff), [75, 74, 73, 72]);
+    // Software made them pending, so that they stay so when they are taken back.
+    fold(&mut state, 0, &mut lists);
+    assert_eq!(read(&mut state, 0, Frame::Distributor, 0x208), 0xfff);
+    fill(&mut state, 0, &mut lists);
+    lists[0] &= !PENDING;
+    fold(&mut state, 0, &mut lists);
+    assert_eq!(read(&mut state, 0, Frame::Distributor, 0x208), 0x7ff);
+}
+
+#[test]
 fn a_line_reaches_the_list_registers_of_its_target() {
     let mut state = gicv3(2);
     // GICD_IROUTER of the UART: affinity 1.
@@ -214,9 +235,29 @@ fn the_most_urgent_interrupts_get_the_list_registers() {
         state.set_line(intid, true);
     }
     let mut lists = [0; 4];
-    assert_eq!(fill(&mut state, 0, &mut lists), Filled::Overflow);
+    assert_eq!(fill(&mut state, 0, &mut lists), Filled::Waiting);
     let intids = lists.map(|list| list & 0xffff);
     assert_eq!(intids, [45, 44, 43, 42]);
+}
+
+#[test]
+fn what_waits_is_listed_beside_what_is_served() {
+    let mut state = gicv3(1);
+    let served = (0x304, 0x1f << 8);
+    write(&mut state, 0, Frame::Distributor, served.0, served.1);
+    let mut lists = [0; 4];
+    assert_eq!(fill(&mut state, 0, &mut lists), Filled::Served);
+    fold(&mut state, 0, &mut lists);
+    // Less urgent than all of them: whoever drops their priority takes it.
+    state.write(
+        0,
+        (Frame::Distributor, 0x400 + 50),
+        (AccessWidth::Byte, 0x80),
+    );
+    state.set_line(50, true);
+    assert_eq!(fill(&mut state, 0, &mut lists), Filled::Served);
+    assert_eq!(lists.map(|list| list & 0xffff), [40, 41, 42, 50]);
+    assert_eq!(lists[3] & PENDING, PENDING);
 }
 
 #[test]

@@ -16,6 +16,8 @@ register_bitfields![u64,
         EN OFFSET(0) NUMBITS(1) [],
         /// Interrupt when at most one list register is in use.
         UIE OFFSET(1) NUMBITS(1) [],
+        /// Interrupt when one was ended that is in no list register.
+        LRENPIE OFFSET(2) NUMBITS(1) [],
         /// Interrupt when no list register is pending.
         NPIE OFFSET(3) NUMBITS(1) []
     ],
