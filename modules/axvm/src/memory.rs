@@ -73,6 +73,18 @@ impl<H: AxVMHal> Ram<H> {
         self.find(start, size_bytes).is_ok()
     }
 
+    /// Reads eight bytes at once at an address that is a multiple of eight.
+    #[inline]
+    pub fn word(&self, at: GuestPhysAddr) -> Option<u64> {
+        let at = self.find(at, WORD_BYTES).ok()?;
+        if !at.is_multiple_of(WORD_BYTES) {
+            return None;
+        }
+        // SAFETY: `find` proved the bytes to be this VM's RAM, and they are aligned.
+        let word = unsafe { &*(at as *const AtomicU64) };
+        Some(u64::from_le(word.load(Ordering::Relaxed)))
+    }
+
     /// Replaces a byte at once, if it is still `old`; tells whether it was.
     pub fn exchange(&self, at: GuestPhysAddr, old: u8, new: u8) -> bool {
         let Ok(at) = self.find(at, 1) else {

@@ -45,9 +45,9 @@ impl Features {
     /// Returns the format of nested page tables.
     pub(crate) fn nested_format(&self) -> Nested {
         match self {
-            Self::Svm(_) => Nested {
+            Self::Svm(features) => Nested {
                 bits: Bits::LongMode,
-                has_huge_pages: true,
+                has_huge_pages: features.has_huge_pages,
             },
             Self::Vmx(features) => Nested {
                 bits: Bits::Extended,

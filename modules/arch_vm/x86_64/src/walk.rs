@@ -9,7 +9,6 @@
 //!
 //! Spec: AMD64 APM 2, "Page Translation and Protection".
 
-use axdevice::GuestMemory;
 use axvm::{AxVMHal, GuestPhysAddr, Ram};
 use bitflags::bitflags;
 
@@ -49,12 +48,20 @@ const LEVELS_MAX: usize = 5;
 const WALKS_MAX: usize = 8;
 
 /// The RAM that page tables are in.
-pub(crate) trait Tables: GuestMemory {
+pub(crate) trait Tables {
+    /// Reads eight bytes at once at an address that is a multiple of eight.
+    fn word(&self, at: GuestPhysAddr) -> Option<u64>;
+
     /// Replaces a byte at once, if it is still `old`; tells whether it was.
     fn exchange(&self, at: GuestPhysAddr, old: u8, new: u8) -> bool;
 }
 
 impl<H: AxVMHal> Tables for Ram<H> {
+    #[inline]
+    fn word(&self, at: GuestPhysAddr) -> Option<u64> {
+        Self::word(self, at)
+    }
+
     fn exchange(&self, at: GuestPhysAddr, old: u8, new: u8) -> bool {
         Self::exchange(self, at, old, new)
     }
@@ -252,14 +259,16 @@ fn entry_address(table: u64, linear: u64, level: u32, shape: Shape) -> GuestPhys
     physical(table.wrapping_add(offset))
 }
 
+#[inline]
 fn read_entry(at: GuestPhysAddr, shape: Shape, ram: &impl Tables) -> u64 {
-    let mut bytes = [0; 8];
-    let read = bytes
-        .get_mut(..shape.entry_bytes)
-        .map(|bytes| ram.read(at, bytes));
-    match read {
-        Some(Ok(())) => u64::from_le_bytes(bytes),
-        _ => u64::MAX,
+    let (word, offset) = (at.as_usize() & !7, at.as_usize() & 7);
+    let Some(word) = ram.word(GuestPhysAddr::from_usize(word)) else {
+        return u64::MAX;
+    };
+    match shape.entry_bytes {
+        8 => word,
+        // Two entries share a word.
+        _ => word.wrapping_shr((offset as u32).wrapping_mul(8)) & u64::from(u32::MAX),
     }
 }
 
@@ -275,10 +284,8 @@ fn in_page(entry: u64, linear: u64, level: u32, shape: Shape) -> GuestPhysAddr {
 
 #[cfg(test)]
 mod tests {
-    use core::result::Result;
     use std::{sync::Mutex, vec, vec::Vec};
 
-    use axdevice::OutsideRam;
     use proptest::prelude::*;
 
     use super::*;
@@ -296,25 +303,13 @@ mod tests {
         }
     }
 
-    impl GuestMemory for Memory {
-        fn read(&self, from: GuestPhysAddr, to: &mut [u8]) -> Result<(), OutsideRam> {
-            let bytes = self.0.lock().unwrap();
-            let start = from.as_usize();
-            let end = start.wrapping_add(to.len());
-            let found = bytes.get(start..end).ok_or(OutsideRam {
-                start: from,
-                size_bytes: to.len(),
-            })?;
-            to.copy_from_slice(found);
-            Ok(())
-        }
-
-        fn write(&self, _: GuestPhysAddr, _: &[u8]) -> Result<(), OutsideRam> {
-            unreachable!()
-        }
-    }
-
     impl Tables for Memory {
+        fn word(&self, at: GuestPhysAddr) -> Option<u64> {
+            let bytes = self.0.lock().unwrap();
+            let word = bytes.get(at.as_usize()..)?.first_chunk()?;
+            Some(u64::from_le_bytes(*word))
+        }
+
         fn exchange(&self, at: GuestPhysAddr, old: u8, new: u8) -> bool {
             let mut bytes = self.0.lock().unwrap();
             let byte = &mut bytes[at.as_usize()];

@@ -13,6 +13,8 @@ const EXTENDED_FEATURES: u32 = 0x8000_0001;
 const SVM_FEATURES: u32 = 0x8000_000a;
 /// In ecx of the extended features.
 const HAS_SVM: u32 = 1 << 2;
+/// In edx of the same leaf.
+const HAS_HUGE_PAGES: u32 = 1 << 26;
 /// How QEMU's emulation calls itself.
 const EMULATION: [u8; 12] = *b"TCGTCGTCGTCG";
 /// In VM_CR: firmware has switched SVM off.
@@ -36,6 +38,8 @@ pub(crate) struct Features {
     pub(crate) asids: u32,
     /// It says where the next instruction is.
     pub(crate) has_next_rip: bool,
+    /// It has pages of 1 GiB.
+    pub(crate) has_huge_pages: bool,
     /// It can forget one address space.
     pub(crate) has_flush_by_asid: bool,
     /// It says which bytes an instruction that faulted had.
@@ -50,13 +54,14 @@ pub(crate) struct Features {
 impl Features {
     /// Asks this CPU; refuses one that cannot run guests.
     pub(crate) fn detect() -> Result<Self> {
-        let [_, _, ecx, _] = regs::cpuid(EXTENDED_FEATURES, 0);
+        let [_, _, ecx, edx] = regs::cpuid(EXTENDED_FEATURES, 0);
         if ecx & HAS_SVM == 0 {
             return Err(Error::Unsupported("it has neither SVM nor VMX"));
         }
         let [_, name @ ..] = regs::cpuid(HYPERVISOR, 0);
         let is_emulated = name.map(u32::to_le_bytes).as_flattened() == EMULATION;
         Ok(Self {
+            has_huge_pages: edx & HAS_HUGE_PAGES != 0,
             repeats_interrupts: is_emulated,
             ..Self::of(regs::cpuid(SVM_FEATURES, 0))?
         })
@@ -77,6 +82,7 @@ impl Features {
             has_next_rip: offered.contains(Offered::NEXT_RIP),
             has_flush_by_asid: offered.contains(Offered::FLUSH_BY_ASID),
             has_decode_assists: offered.contains(Offered::DECODE_ASSISTS),
+            has_huge_pages: false,
             repeats_interrupts: false,
         })
     }
