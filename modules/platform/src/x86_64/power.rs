@@ -7,7 +7,7 @@
 
 use x86_64::instructions::port::Port;
 
-use super::smp;
+use super::{console, smp};
 use crate::ExitStatus;
 
 const DEBUG_EXIT: u16 = 0xf4;
@@ -28,6 +28,7 @@ pub(crate) fn off(status: ExitStatus) {
         ExitStatus::Success => EXIT_SUCCESS,
         ExitStatus::Failure => EXIT_FAILURE,
     };
+    console::drain();
     // SAFETY: the machine ends here; what a port does on other machines no longer matters.
     unsafe { Port::<u32>::new(DEBUG_EXIT).write(code) };
     for port in ACPI_SLEEP_PORTS {
