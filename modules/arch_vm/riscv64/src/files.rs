@@ -140,7 +140,7 @@ pub(crate) fn hear(here: PCpuId) {
     }
     serve(here);
     let waiting = HGEIP.get() & HGEIE.get();
-    HGEIE.clear_bits(waiting);
+    set_watched(HGEIE.get() & !waiting);
     for number in (1..u64::BITS).filter(|number| waiting.wrapping_shr(*number) & 1 != 0) {
         let file = FileId { pcpu: here, number };
         let owner = with_table(|table| table.files.owner(file).cloned());
@@ -154,12 +154,23 @@ pub(crate) fn hear(here: PCpuId) {
 
 /// Lets this CPU be interrupted when the file gets something.
 pub(crate) fn watch(file: FileId) {
-    HGEIE.set_bits(file.bit());
+    closed(|| set_watched(HGEIE.get() | file.bit()));
 }
 
 /// Ends that.
 pub(crate) fn unwatch(file: FileId) {
-    HGEIE.clear_bits(file.bit());
+    closed(|| set_watched(HGEIE.get() & !file.bit()));
+}
+
+/// Writes hgeie, and once more if one of its files has something.
+///
+/// QEMU looks at hgeip before it waits for whoever sends a message meanwhile, and
+/// then forgets the interrupt that the sender had made pending.
+fn set_watched(files: u64) {
+    HGEIE.set(files);
+    if HGEIP.get() & files != 0 {
+        HGEIE.set(files);
+    }
 }
 
 /// Tells whether a file of this CPU has something for its guest.
