@@ -127,12 +127,13 @@ mod tests {
     use super::*;
     use crate::{
         regs::{
-            CPTR, CPTR_EL2, ESR, FAR_EL2, HPFAR, HPFAR_EL2, ICC_HPPIR1_EL1, ICC_IAR1_EL1, LR,
-            read_list_register, write_list_register,
+            CPTR, CPTR_EL2, ESR, FAR_EL2, HPFAR, HPFAR_EL2, ICC_HPPIR1_EL1, ICC_IAR1_EL1, ICH_HCR,
+            ICH_HCR_EL2, LR, read_list_register, write_list_register,
         },
         testing::with_bound_vcpu,
     };
     use axvm::{AccessWidth, AxArchVCpu};
+    use tock_registers::interfaces::ReadWriteable;
 
     type VCpu = Aarch64VCpu<StdHost>;
 
@@ -300,6 +301,40 @@ mod tests {
             assert_eq!(read_list_register(0) & HW, 0);
             assert_eq!(finish_interrupt(vcpu), Left::NOTHING);
             assert_eq!(read_list_register(0) & (HW | 0xffff), HW | TIMER);
+        });
+    }
+
+    #[test]
+    fn list_registers_interrupt_only_while_the_guest_runs() {
+        with_bound_vcpu(0, |vcpu| {
+            open_gic(vcpu);
+            vcpu.machine.gic.change(|state| state.link(0, TIMER as u32));
+            ICC_HPPIR1_EL1.set(40);
+            vcpu.run().unwrap();
+            assert_ne!(read_list_register(0), 0);
+            assert!(!ICH_HCR_EL2.is_set(ICH_HCR::EN));
+        });
+    }
+
+    #[test]
+    fn what_the_guest_ends_outside_of_list_registers_stays_ended_when_it_is_switched_out() {
+        with_bound_vcpu(0, |vcpu| {
+            open_gic(vcpu);
+            let own = crate::irqchip::Frame::Redistributor(0);
+            let active = (AccessWidth::Dword, 0x3f);
+            vcpu.machine
+                .gic
+                .change(|state| state.write(0, (own, 0x1_0300), active));
+            vcpu.interrupts.sync(&vcpu.machine.gic);
+            let listed = (0..4).map(|list| 1 << (read_list_register(list) & 0xffff));
+            let listed: u64 = listed.sum();
+            ICH_HCR_EL2.modify(ICH_HCR::EOI_COUNT.val(2));
+            vcpu.unbind().unwrap();
+            let read = |state: &mut crate::irqchip::State| {
+                state.read(0, (own, 0x1_0300), AccessWidth::Dword)
+            };
+            assert_eq!(vcpu.machine.gic.look(read), listed);
+            vcpu.bind().unwrap();
         });
     }
 

@@ -38,8 +38,6 @@ const MAINTENANCE: u32 = 25;
 const SPECIAL_FIRST: u32 = 1020;
 const INTID: u64 = 0xff_ffff;
 const SGIS: u32 = 16;
-/// How often list registers had no room for an end, in ICH_HCR_EL2.
-const EOI_COUNT_SHIFT: u32 = 27;
 const TIMERS: [u32; 2] = [VIRTUAL_TIMER, PHYSICAL_TIMER];
 
 /// What a host interrupt in the guest was about.
@@ -92,7 +90,22 @@ impl Interrupts {
         }
         ICH_VMCR_EL2.set(self.vmcr);
         self.priorities.load(self.pre_bits);
-        ICH_HCR_EL2.write(ICH_HCR::EN::SET);
+        ICH_HCR_EL2.set(0);
+    }
+
+    /// Lets list registers interrupt: the guest is about to run.
+    pub(crate) fn open<H: AxVCpuHal>(&self, gic: &Gic<H>) {
+        if gic.version() == Version::V3 {
+            ICH_HCR_EL2.modify(ICH_HCR::EN::SET);
+        }
+    }
+
+    /// Keeps list registers from interrupting the host, who cannot serve them: their
+    /// interrupt would come for ever.
+    pub(crate) fn close<H: AxVCpuHal>(&self, gic: &Gic<H>) {
+        if gic.version() == Version::V3 {
+            ICH_HCR_EL2.modify(ICH_HCR::EN::CLEAR);
+        }
     }
 
     /// Leaves the CPU; nothing of this vCPU stays in its GIC.
@@ -102,7 +115,7 @@ impl Interrupts {
         }
         let mut lists = self.read_lists();
         let linked = gic.look(|state| {
-            fold(state, self.id, in_use(&mut lists, self.used));
+            self.fold(state, &mut lists);
             state.unlink(self.id)
         });
         for intid in TIMERS.into_iter().filter(|intid| linked >> intid & 1 == 1) {
@@ -132,7 +145,7 @@ impl Interrupts {
             return;
         }
         let mut lists = self.read_lists();
-        gic.look(|state| fold(state, self.id, in_use(&mut lists, self.used)));
+        gic.look(|state| self.fold(state, &mut lists));
         for index in 0..self.used {
             write_list_register(index, 0);
         }
@@ -143,10 +156,8 @@ impl Interrupts {
     fn sync_lists<H: AxVCpuHal>(&mut self, gic: &Gic<H>) {
         let mut lists = self.read_lists();
         let before = self.used;
-        let ended = ICH_HCR_EL2.get() >> EOI_COUNT_SHIFT;
         let filled = gic.look(|state| {
-            fold(state, self.id, in_use(&mut lists, before));
-            state.end_unlisted(self.id, ended);
+            self.fold(state, &mut lists);
             fill(state, self.id, in_use(&mut lists, self.lists))
         });
         self.used = lists.iter().take_while(|list| **list != 0).count();
@@ -161,6 +172,17 @@ impl Interrupts {
                 ICH_HCR::EN::SET + ICH_HCR::UIE::SET + ICH_HCR::LRENPIE::SET + ICH_HCR::NPIE::SET
             }
         });
+    }
+
+    /// Takes over what the guest has done: first what it ended that was in none of
+    /// the list registers, then what these hold.
+    fn fold(&self, state: &mut State, lists: &mut [u64]) {
+        let ended = ICH_HCR_EL2.read(ICH_HCR::EOI_COUNT);
+        if ended != 0 {
+            state.end_unlisted(self.id, ended);
+            ICH_HCR_EL2.modify(ICH_HCR::EOI_COUNT::CLEAR);
+        }
+        fold(state, self.id, in_use(lists, self.used));
     }
 
     fn read_lists(&self) -> [u64; LIST_REGISTERS_MAX] {

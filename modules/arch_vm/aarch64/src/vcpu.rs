@@ -4,8 +4,8 @@
 //! `bind` puts its system registers into the physical CPU and `unbind` takes them
 //! back; in between, exits touch the [`TrapFrame`] only. `run` closes interrupts,
 //! shows the guest what is pending, enters it, and lets `handle` finish what need
-//! not leave the architecture. The guest's timers run from `run`'s start to its
-//! end only, so that the host never meets their interrupts. Interrupts open again
+//! not leave the architecture. The guest's timers and list registers interrupt from
+//! `run`'s start to its end only, so that the host never meets those. Interrupts open again
 //! when `run` returns; the host takes then what ended the guest's time.
 //!
 //! Spec: Arm Architecture Reference Manual, "The AArch64 System Level
@@ -268,14 +268,16 @@ impl<H: AxVMHal> Aarch64VCpu<H> {
         self.exception.is_some()
     }
 
-    /// Lets the guest's timers run.
+    /// Lets the guest's timers and list registers interrupt.
     fn open_guest(&self) {
+        self.interrupts.open(&self.machine.gic);
         CNTV_CTL_EL02.set(self.timer_controls[0]);
         CNTP_CTL_EL02.set(self.timer_controls[1]);
     }
 
-    /// Keeps the guest's timers from interrupting the host.
+    /// Keeps the guest's timers and list registers from interrupting the host.
     fn close_guest(&mut self) {
+        self.interrupts.close(&self.machine.gic);
         self.timer_controls = [CNTV_CTL_EL02.get(), CNTP_CTL_EL02.get()];
         CNTV_CTL_EL02.set(0);
         CNTP_CTL_EL02.set(0);

@@ -19,7 +19,9 @@ register_bitfields![u64,
         /// Interrupt when one was ended that is in no list register.
         LRENPIE OFFSET(2) NUMBITS(1) [],
         /// Interrupt when no list register is pending.
-        NPIE OFFSET(3) NUMBITS(1) []
+        NPIE OFFSET(3) NUMBITS(1) [],
+        /// How many interrupts were ended that were in no list register.
+        EOI_COUNT OFFSET(27) NUMBITS(5) []
     ],
 
     pub(crate) ICH_VTR [
