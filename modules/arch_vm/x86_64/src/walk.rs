@@ -42,8 +42,6 @@ const PAGE_SHIFT: u32 = 12;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const ADDRESS_32: u64 = 0xffff_f000;
 const CR3_PAE: u64 = 0xffff_ffe0;
-/// The levels of the deepest tables.
-const LEVELS_MAX: usize = 5;
 /// How often a walk begins anew because tables changed below it.
 const WALKS_MAX: usize = 8;
 
@@ -94,26 +92,12 @@ struct Shape {
     entry_bytes: usize,
 }
 
-/// A walk that came to its end: where it led, and the entries that it used with
-/// their low bytes, the leaf last.
-struct Walk {
-    address: GuestPhysAddr,
-    visited: [Option<(GuestPhysAddr, u8)>; LEVELS_MAX],
-}
-
-impl Walk {
-    /// Sets what the CPU sets in the entries of an access; false if one of them is
-    /// no longer what it was.
-    fn mark(&self, purpose: Purpose, ram: &impl Tables) -> bool {
-        let mut marks = Entry::ACCESSED;
-        marks.set(Entry::DIRTY, purpose == Purpose::Write);
-        self.visited.iter().rev().flatten().all(|(at, old)| {
-            let new = old | marks.bits() as u8;
-            // Only the leaf is dirty.
-            marks = Entry::ACCESSED;
-            new == *old || ram.exchange(*at, *old, new)
-        })
-    }
+/// Sets what the CPU sets in an entry that it uses; false if the entry is no longer
+/// what it was.
+fn mark<T: Tables>(ram: &T, at: GuestPhysAddr, entry: u64, marks: Entry) -> bool {
+    let old = entry as u8;
+    let new = old | marks.bits() as u8;
+    new == old || ram.exchange(at, old, new)
 }
 
 impl Paging {
@@ -146,45 +130,55 @@ impl Paging {
         let Some(shape) = self.shape() else {
             return Ok(physical(linear & u64::from(u32::MAX)));
         };
-        let mut walk = self.walk(linear, purpose, shape, ram)?;
-        for _ in 1..WALKS_MAX {
-            if purpose == Purpose::Fetch || walk.mark(purpose, ram) {
-                break;
+        if purpose != Purpose::Fetch {
+            for _ in 1..WALKS_MAX {
+                if let Some(found) = self.walk(linear, purpose, shape, ram, mark)? {
+                    return Ok(found);
+                }
             }
-            walk = self.walk(linear, purpose, shape, ram)?;
         }
-        Ok(walk.address)
+        let found = self.walk(linear, purpose, shape, ram, |_, _, _, _| true)?;
+        found.ok_or_else(|| self.fault(Fault::empty(), purpose))
     }
 
-    fn walk(
+    /// Walks once; `None` if an entry was no longer what it was when it was to be
+    /// marked.
+    #[inline]
+    fn walk<T: Tables>(
         &self,
         linear: u64,
         purpose: Purpose,
         shape: Shape,
-        ram: &impl Tables,
-    ) -> Result<Walk, u32> {
+        ram: &T,
+        mark: impl Fn(&T, GuestPhysAddr, u64, Entry) -> bool,
+    ) -> Result<Option<GuestPhysAddr>, u32> {
         let mut table = match shape.levels {
             2 => self.cr3 & ADDRESS_32,
             3 => self.cr3 & CR3_PAE,
             _ => self.cr3 & ADDRESS,
         };
         let mut rights = Entry::WRITE | Entry::USER;
-        let mut visited = [None; LEVELS_MAX];
-        for (level, slot) in (0..shape.levels).rev().zip(&mut visited) {
+        for level in (0..shape.levels).rev() {
             let at = entry_address(table, linear, level, shape);
             let entry = read_entry(at, shape, ram);
             self.check(entry, purpose)?;
             let flags = Entry::from_bits_retain(entry);
+            let is_leaf = level == 0 || self.is_large(flags, level, shape);
             // The entries of PAE's first level have no rights and no marks.
             if shape.levels != 3 || level != 2 {
                 rights &= flags | !(Entry::WRITE | Entry::USER);
                 rights |= flags & Entry::NO_EXECUTE;
-                *slot = Some((at, entry as u8));
+                let mut marks = Entry::ACCESSED;
+                if is_leaf {
+                    self.allow(rights, purpose)?;
+                    marks.set(Entry::DIRTY, purpose == Purpose::Write);
+                }
+                if !mark(ram, at, entry, marks) {
+                    return Ok(None);
+                }
             }
-            if level == 0 || self.is_large(flags, level, shape) {
-                self.allow(rights, purpose)?;
-                let address = in_page(entry, linear, level, shape);
-                return Ok(Walk { address, visited });
+            if is_leaf {
+                return Ok(Some(in_page(entry, linear, level, shape)));
             }
             table = entry & address_mask(shape);
         }
