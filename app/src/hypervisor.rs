@@ -57,6 +57,10 @@ impl Announce for HostScreen {
     fn ended(&self, vm: VMId) {
         SCREEN.lock().vm_ended(vm);
     }
+
+    fn wants_costs(&self) -> bool {
+        log::max_level() >= log::LevelFilter::Info
+    }
 }
 
 /// Shows a line of the hypervisor's own.

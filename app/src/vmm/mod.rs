@@ -28,6 +28,11 @@ pub trait Announce: Send + Sync {
 
     /// Takes note that a VM prints no more for now.
     fn ended(&self, vm: VMId);
+
+    /// Tells whether somebody wants to know what a VM's run cost.
+    fn wants_costs(&self) -> bool {
+        false
+    }
 }
 
 /// Why a VM could not be found or served.

@@ -5,10 +5,12 @@
 //! file says so, but not forever: a VM that crashes again and again within
 //! moments stays down, so that it cannot keep the machine busy with booting.
 
-use alloc::{boxed::Box, sync::Arc};
+use alloc::{boxed::Box, format, string::String, sync::Arc, vec::Vec};
 use core::sync::atomic::Ordering;
 
-use axvm::{ArchVm, AxVCpuHal, CrashPolicy, HostEvent, VmOutcome, VmStatus};
+use axvm::{
+    ArchVm, AxVCpuHal, AxVM, CrashPolicy, ExitKind, HostEvent, Machine, VmOutcome, VmStatus,
+};
 
 use super::{Entry, Spawn, Vmm};
 
@@ -72,6 +74,9 @@ where
     fn follow(&self, entry: &Entry<A>, outcome: &VmOutcome, record: &mut Record) -> bool {
         self.announce.ended(entry.vm.id());
         self.say(entry, format_args!("{outcome}"));
+        if self.announce.wants_costs() {
+            self.say(entry, format_args!("exits: {}", exits(&entry.vm)));
+        }
         if let VmOutcome::Crashed(fault) = outcome {
             self.say(entry, format_args!("{}", fault.registers));
         }
@@ -113,6 +118,22 @@ where
             _ => false,
         }
     }
+}
+
+/// Returns how often the vCPUs of a VM left their guest, by kinds.
+fn exits<A: ArchVm>(vm: &AxVM<A>) -> String {
+    let of_kind = |kind: ExitKind| {
+        let sum = |machine: &Machine<A>| {
+            let vcpus = machine.vcpus().iter();
+            vcpus
+                .map(|vcpu| vcpu.control().stats().exits(kind))
+                .fold(0, u64::wrapping_add)
+        };
+        let count = vm.with_machine(sum).unwrap_or(0);
+        (count != 0).then(|| format!("{} {count}", kind.name()))
+    };
+    let kinds: Vec<_> = ExitKind::ALL.into_iter().filter_map(of_kind).collect();
+    kinds.join(", ")
 }
 
 fn is_active(status: VmStatus) -> bool {

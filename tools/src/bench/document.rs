@@ -25,7 +25,9 @@ firmware, which on riscv64 is OpenSBI. `fresh-ram-4k` is what a first write to a
 `linux-boot` counts from the kernel's entry to user space, `linux-power-on` from the machine's reset, `linux-first-instruction`
 from AxHive's first instruction to the guest's; each is the mean over boots that differ by the size of a file in the initramfs, since
 where in a tick a kernel is moves its count by some ticks. The figures of others were measured with one guest program on QEMU 10.0.2, or are
-published ones where it says so. `image-bytes` is the size of AxHive's image, in bytes. `make bench ARCH=… BENCH=--check` fails if a figure has grown by more than a tenth.
+published ones where it says so. `image-bytes` is the size of AxHive's image, in bytes. `linux-exits` counts how often Linux
+leaves its guest until it is switched off again behind that, by kinds as the console shows them (with `LOG=info` for each VM
+that ends). `make bench ARCH=… BENCH=--check` fails if a figure has grown by more than a tenth.
 ";
 
 /// Writes the document.

@@ -63,10 +63,39 @@ pub fn in_axhive(arch: Arch) -> Result<Figures, Problem> {
         print::text(&format!("{initramfs}: {}\n", counts.user - counts.linux))?;
         runs.push(counts);
     }
-    figures(&runs).ok_or_else(|| {
+    let mut figures = figures(&runs).ok_or_else(|| {
         let remedy = "run guests/linux/measure-bare.sh first";
         Problem::error(Path::new("build/guests"), "no initramfs to measure", remedy)
-    })
+    })?;
+    figures.extend(exits(arch)?);
+    Ok(figures)
+}
+
+/// Counts the exits of a boot to user space and of switching off, by their kinds.
+fn exits(arch: Arch) -> Result<Figures, Problem> {
+    let vm_file = measure::vm_file(arch, VM);
+    let console = measure::make_with(arch, &vm_file, "justrun", &[("LOG", "info")])?;
+    Ok(exits_of(&console))
+}
+
+// `linux: exits: port 40114, interrupt 463`
+fn exits_of(console: &str) -> Figures {
+    let line = console
+        .lines()
+        .find_map(|line| line.split_once(": exits: "));
+    let (_, kinds) = line.unwrap_or_default();
+    let kinds = kinds.split(',').filter_map(|kind| {
+        let (name, count) = kind.trim().split_once(' ')?;
+        Some((name, count.parse::<f64>().ok()?))
+    });
+    let mut figures = Figures::default();
+    let mut all = 0.0;
+    for (name, count) in kinds {
+        figures.add(&format!("linux-exits-{name}"), count);
+        all += count;
+    }
+    figures.add("linux-exits", all);
+    figures
 }
 
 /// Writes a VM file for each initramfs that the bare machine was measured with.
@@ -164,7 +193,15 @@ fn user_entry(arch: Arch) -> Result<String, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::{before_entry, figures, parse};
+    use super::{before_entry, exits_of, figures, parse};
+
+    #[test]
+    fn exits_are_told_by_kind_and_together() {
+        let figures = exits_of("x\r\nlinux: exits: port 40, interrupt 2\r\n");
+        assert_eq!(figures.get("linux-exits-port"), Some(40.0));
+        assert_eq!(figures.get("linux-exits-interrupt"), Some(2.0));
+        assert_eq!(figures.get("linux-exits"), Some(42.0));
+    }
 
     #[test]
     fn counts_become_their_means() {

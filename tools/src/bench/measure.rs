@@ -81,6 +81,16 @@ pub fn make(arch: Arch, guest: &str, goal: &str) -> Result<String, Problem> {
 
 /// Has make do something with AxHive and the VM of a file.
 pub fn make_vm(arch: Arch, vm_file: &Path, goal: &str) -> Result<String, Problem> {
+    make_with(arch, vm_file, goal, &[])
+}
+
+/// The same with variables in make's environment.
+pub fn make_with(
+    arch: Arch,
+    vm_file: &Path,
+    goal: &str,
+    variables: &[(&str, &str)],
+) -> Result<String, Problem> {
     let vm = format!("VM={}", vm_file.display());
     let arch = format!("ARCH={}", arch.name());
     let counting = format!("QEMU_ARGS={}", COUNTING.join(" "));
@@ -96,7 +106,7 @@ pub fn make_vm(arch: Arch, vm_file: &Path, goal: &str) -> Result<String, Problem
         &counting,
         goal,
     ];
-    output(&words, &[])
+    output(&words, variables)
 }
 
 fn finished(place: &str, console: &str) -> Result<Figures, Problem> {

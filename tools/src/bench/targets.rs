@@ -102,6 +102,7 @@ const X86_64: &[Target] = &[
     target("tsc-deadline-write", AtMost(200.0), &[]),
     target("com1-status-read", AtMost(450.0), &[]),
     target("linux-boot", TimesBare(1.05), &[]),
+    target("linux-exits", AtMost(47_000.0), &[]),
 ];
 
 impl Limit {
