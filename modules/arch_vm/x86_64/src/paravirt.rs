@@ -5,7 +5,7 @@
 //! nanoseconds since its machine started, or when that was. `handle` comes here
 //! for the two registers and when a guest sets its counter; in between nothing
 //! changes, as all counters of a machine have one rate for its life. CPUID names
-//! the interface behind our own. docs/design/0009 says what it is for.
+//! the interface behind our own. docs/design/0010 says what it is for.
 //!
 //! Spec: Linux, virt/kvm/x86/msr.rst and virt/kvm/x86/cpuid.rst.
 
