@@ -29,7 +29,7 @@ cannot() {
 . "$here/machine.sh"
 flavour=${2:-${flavours%% *}}
 kernel=$(kernel_file "$flavour")
-read -r -a sizes <<<"${SIZES:-100 700 1300 1900 2500 3100 3700 4300 4900}"
+read -r -a sizes <<<"${SIZES:-$(seq -s " " 100 250 5100)}"
 for file in "$kernel" "$guest/initramfs.cpio"; do
     [ -f "$file" ] || cannot "$file is missing: run fetch.sh $arch and initramfs.sh $arch first"
 done

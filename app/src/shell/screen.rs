@@ -8,13 +8,7 @@
 //! hypervisor say waits. Invariant: only an attached VM's bytes reach the
 //! terminal as they are, and every queue here is bounded.
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, VecDeque},
-    format,
-    string::String,
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::VecDeque, format, string::String, vec::Vec};
 
 use axvm::VMId;
 
@@ -57,7 +51,8 @@ pub struct Screen {
     prompt: Option<Shown>,
     attached: Option<VMId>,
     held: VecDeque<String>,
-    vms: BTreeMap<VMId, Box<VmOutput>>,
+    /// In the order of their first words; few enough to look through.
+    vms: Vec<VmOutput>,
 }
 
 /// The terminal, and whether the line being typed is on it.
@@ -68,6 +63,7 @@ struct Sink {
 
 /// The output of one VM.
 struct VmOutput {
+    vm: VMId,
     name: String,
     backlog: Backlog,
     lines: LineMux,
@@ -80,14 +76,15 @@ struct VmOutput {
 impl VmOutput {
     #[cold]
     #[inline(never)]
-    fn new(name: &str) -> Box<Self> {
-        Box::new(Self {
+    fn new(vm: VMId, name: &str) -> Self {
+        Self {
+            vm,
             name: String::from(name),
             backlog: Backlog::default(),
             lines: LineMux::default(),
             unseen_lines: 0,
             begun: Vec::new(),
-        })
+        }
     }
 }
 
@@ -102,7 +99,7 @@ impl Screen {
             prompt: None,
             attached: None,
             held: VecDeque::new(),
-            vms: BTreeMap::new(),
+            vms: Vec::new(),
         }
     }
 
@@ -122,7 +119,9 @@ impl Screen {
 
     /// Takes what a VM's guest wrote.
     pub fn vm_output(&mut self, vm: VMId, name: &str, bytes: &[u8]) {
-        let output = Self::output_of(&mut self.vms, vm, name);
+        let Some(output) = Self::output_of(&mut self.vms, vm, name) else {
+            return;
+        };
         if self.attached == Some(vm) {
             output.backlog.push(bytes);
             return self.sink.write(bytes);
@@ -139,7 +138,7 @@ impl Screen {
 
     /// Takes what a VM's guest wrote of a line.
     fn take_begun(&mut self, vm: VMId) {
-        let Some(output) = self.vms.get_mut(&vm) else {
+        let Some(output) = Self::find(&mut self.vms, vm) else {
             return;
         };
         let mut bytes = core::mem::take(&mut output.begun);
@@ -152,7 +151,7 @@ impl Screen {
             output.lines.push(&bytes, count);
         }
         // Its room is used again.
-        if let Some(output) = self.vms.get_mut(&vm) {
+        if let Some(output) = Self::find(&mut self.vms, vm) {
             bytes.clear();
             output.begun = bytes;
         }
@@ -176,7 +175,7 @@ impl Screen {
         if self.attached == Some(vm) {
             self.detach();
         }
-        self.vms.remove(&vm);
+        self.vms.retain(|output| output.vm != vm);
     }
 
     /// Returns the VM that has the terminal.
@@ -188,7 +187,9 @@ impl Screen {
     pub fn attach(&mut self, vm: VMId, name: &str) {
         self.sink
             .write_line(&format!("-- the console of {name}; Ctrl-] leaves it --"));
-        let output = Self::output_of(&mut self.vms, vm, name);
+        let Some(output) = Self::output_of(&mut self.vms, vm, name) else {
+            return;
+        };
         output.backlog.push(&core::mem::take(&mut output.begun));
         // What has no line end yet comes with the backlog.
         output.lines = LineMux::default();
@@ -259,18 +260,21 @@ impl Screen {
         self.sink.write(b"\x07");
     }
 
-    fn output_of<'s>(
-        vms: &'s mut BTreeMap<VMId, Box<VmOutput>>,
-        vm: VMId,
-        name: &str,
-    ) -> &'s mut VmOutput {
-        // Asked for each byte: what happens once is not in its way.
-        vms.entry(vm).or_insert_with(|| VmOutput::new(name))
+    fn find(vms: &mut [VmOutput], vm: VMId) -> Option<&mut VmOutput> {
+        vms.iter_mut().find(|output| output.vm == vm)
+    }
+
+    /// Returns a VM's output, which it has from its first word on.
+    fn output_of<'s>(vms: &'s mut Vec<VmOutput>, vm: VMId, name: &str) -> Option<&'s mut VmOutput> {
+        if vms.iter().all(|output| output.vm != vm) {
+            vms.push(VmOutput::new(vm, name));
+        }
+        Self::find(vms, vm)
     }
 
     /// Shows the lines that `step` makes of a VM's output.
     fn split_lines(&mut self, vm: VMId, step: impl FnOnce(&mut LineMux, &mut dyn FnMut(&str))) {
-        let Some(output) = self.vms.get_mut(&vm) else {
+        let Some(output) = Self::find(&mut self.vms, vm) else {
             return;
         };
         step(&mut output.lines, &mut |line| {
@@ -280,7 +284,7 @@ impl Screen {
     }
 
     fn unseen(&mut self) -> Vec<String> {
-        let unseen = self.vms.values_mut().filter(|vm| vm.unseen_lines > 0);
+        let unseen = self.vms.iter_mut().filter(|vm| vm.unseen_lines > 0);
         unseen
             .map(|vm| {
                 let lines = core::mem::take(&mut vm.unseen_lines);
