@@ -105,11 +105,17 @@ fmt-check:
 	cargo fmt --all --check
 	cargo fmt --manifest-path guests/arceos-demo/Cargo.toml --check
 
+# What runs on the machines beside AxHive itself, and on which.
+GUESTS := $(foreach arch,$(ARCHES),hello:$(arch) bench:$(arch)) \
+    sbi-test:riscv64 vector-test:riscv64 arm-test:aarch64 x86-test:x86_64
+
 clippy: ## Lint the host build, the build for each machine, and the scripts.
 	@scripts/setup.sh $(ARCH) test
 	cargo clippy --quiet $(HOST_FEATURES) --all-targets -- -D warnings
 	@set -e; for arch in $(ARCHES); do echo "clippy for $$arch"; \
 	    scripts/cargo.sh $$arch clippy --quiet -p axhive --features $$arch -- -D warnings; done
+	@set -e; for guest in $(GUESTS); do \
+	    scripts/cargo.sh $${guest#*:} clippy --quiet -p $${guest%:*} -- -D warnings; done
 	shellcheck -x scripts/*.sh
 
 doc: ## Build the documentation of the code.

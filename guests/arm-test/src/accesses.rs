@@ -92,6 +92,7 @@ fn with(x0: u64, x1: u64, x2: u64) -> Registers {
 }
 
 /// Bytes, halfwords and words, single and in pairs.
+#[expect(clippy::too_many_lines, reason = "a line or two for each form")]
 fn words() -> Checked {
     let put = |a, b| done("stp w", word!("stp w1, w2, [x0]"), with(UART, a, b));
     let pair = |what, registers: Registers, address| {

@@ -60,6 +60,7 @@ fn expect(what: &'static str, answer: i64, expected: i64) -> Checked {
     same(what, answer, expected)
 }
 
+#[expect(clippy::too_many_lines, reason = "a line or two for each call")]
 fn psci(machine: &Machine) -> Checked {
     hold("PSCI 1.1", ask(VERSION, [0; 3]) >= 0x1_0001)?;
     for function in [
