@@ -15,7 +15,7 @@ use rt::{
     say,
 };
 
-use crate::{call::Trap, checks};
+use crate::{attempt::attempt, call::Trap, checks};
 
 const UART_SCRATCH: usize = 0x1000_0007;
 const UART_MISALIGNED: usize = 0x1000_0001;
@@ -50,41 +50,6 @@ fn hold(what: &'static str, is_true: bool) -> Checked {
         true => Ok(()),
         false => Err(Failure(what)),
     }
-}
-
-/// Executes an instruction with a value in a0 and an address in a1; returns what a0
-/// is then, or the trap that came instead.
-macro_rules! attempt {
-    ($instruction:literal, $address:expr, $value:expr) => {{
-        let (value, trapped, cause, told): (usize, usize, usize, usize);
-        // SAFETY: a trap at the instruction goes to the label behind it, where the
-        // vector is put back; interrupts are masked, and the address is a device's.
-        unsafe {
-            asm!(
-                "la     {old}, 2f",
-                "csrrw  {old}, stvec, {old}",
-                "li     {trapped}, 1",
-                $instruction,
-                "li     {trapped}, 0",
-                ".balign 4",
-                "2:",
-                "csrw   stvec, {old}",
-                "csrr   {cause}, scause",
-                "csrr   {told}, stval",
-                old = out(reg) _,
-                trapped = out(reg) trapped,
-                cause = out(reg) cause,
-                told = out(reg) told,
-                inlateout("a0") $value => value,
-                in("a1") $address,
-                lateout("ra") _,
-            );
-        }
-        match trapped {
-            0 => Ok(value),
-            _ => Err(Trap { cause, value: told }),
-        }
-    }};
 }
 
 /// Each width, signed and not, whole and compressed.

@@ -11,11 +11,15 @@
 #![cfg_attr(all(target_os = "none", target_arch = "riscv64"), no_std, no_main)]
 
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
+mod attempt;
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
 mod call;
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 mod checks;
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 mod devices;
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+mod paging;
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 mod races;
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
@@ -38,6 +42,7 @@ fn sequence(machine: &'static Machine) -> Result<Ending, Failure> {
     suite::run(machine)?;
     checks::run(machine)?;
     devices::run(machine)?;
+    paging::run()?;
     races::run(machine)?;
     Ok(Ending::Done)
 }

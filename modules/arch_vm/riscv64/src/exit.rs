@@ -38,6 +38,9 @@ const LOAD_GUEST_PAGE_FAULT: u64 = 21;
 const VIRTUAL_INSTRUCTION: u64 = 22;
 const STORE_GUEST_PAGE_FAULT: u64 = 23;
 
+/// What a load for the guest ends with where its page tables do not allow it.
+const LOAD_PAGE_FAULT: u64 = Cause::LoadPageFault as u64;
+
 const ECALL_BYTES: u64 = 4;
 const WFI: u64 = 0x1050_0073;
 const WRS_NTO: u64 = 0x00d0_0073;
@@ -152,6 +155,21 @@ pub(crate) fn fetch(pc: u64) -> Option<u32> {
     }
 }
 
+/// Lets the guest take the fault that [`fetch`] met.
+///
+/// Its tables have changed under it, and its hart may remember the old ones: to let
+/// it try again might never end.
+#[cold]
+pub(crate) fn fetch_failed<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
+    let cause = match SCAUSE.read(CAUSE::CODE) {
+        LOAD_PAGE_FAULT => Cause::FetchPageFault,
+        _ => Cause::FetchAccessFault,
+    };
+    let value = STVAL.get();
+    vcpu.inject(Fault { cause, value });
+    Step::Resume
+}
+
 /// Handles an instruction that is the hypervisor's to decide: waits, counters,
 /// interrupt CSRs. Any other does not exist for the guest.
 #[inline(never)]
@@ -160,7 +178,7 @@ fn virtual_instruction<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>) -> Step {
     let word = match told {
         0 => match fetch(vcpu.frame.pc) {
             Some(word) => u64::from(word),
-            None => return Step::Resume,
+            None => return fetch_failed(vcpu),
         },
         _ => told,
     };
@@ -285,7 +303,6 @@ fn sent(fence: Fence) -> usize {
 
 /// Returns what a guest's load that trapped with this cause is to the guest.
 fn load_fault(code: u64) -> Cause {
-    const LOAD_PAGE_FAULT: u64 = Cause::LoadPageFault as u64;
     match code {
         LOAD_PAGE_FAULT => Cause::LoadPageFault,
         _ => Cause::LoadAccessFault,
@@ -449,10 +466,14 @@ mod tests {
     }
 
     #[test]
-    fn an_instruction_that_cannot_be_fetched_is_tried_again() {
+    fn an_instruction_that_cannot_be_fetched_is_the_guests_own_fault() {
         with_bound_vcpu(0, |vcpu| {
             let step = access(vcpu, LOAD_GUEST_PAGE_FAULT, UART_STATUS, 0);
-            assert_eq!((step, vcpu.frame.pc), (None, PC));
+            // What the fetch left, which has trapped as the access had.
+            assert_eq!((step, taken(vcpu)), (None, (1, UART_STATUS)));
+            SCAUSE.set(LOAD_PAGE_FAULT);
+            assert_eq!(fetch_failed(vcpu), Step::Resume);
+            assert_eq!(VSCAUSE.get(), 12);
         });
     }
 

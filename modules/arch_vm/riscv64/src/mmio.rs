@@ -15,7 +15,7 @@ use axvm::{
 use tock_registers::interfaces::Readable;
 
 use crate::{
-    exit::{Step, faulting_address, fetch, physical},
+    exit::{self, Step, faulting_address, fetch, physical},
     harts,
     insn::{self, Access, Extension, Kind},
     interrupts::Registers,
@@ -31,8 +31,7 @@ pub(crate) fn fault<H: AxVMHal>(vcpu: &mut RiscvVCpu<H>, refusal: Cause) -> Step
     let access = match HTINST.get() {
         0 => match fetch(vcpu.frame.pc) {
             Some(word) => insn::decode(word),
-            // The guest's tables changed under it: its own fetch will tell.
-            None => return Step::Resume,
+            None => return exit::fetch_failed(vcpu),
         },
         transformed => insn::transformed(transformed),
     };

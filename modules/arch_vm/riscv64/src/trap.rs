@@ -24,6 +24,8 @@ pub enum Cause {
     LoadAccessFault = 5,
     /// A store or atomic that nothing answers.
     StoreAccessFault = 7,
+    /// A fetch that the page tables do not allow.
+    FetchPageFault = 12,
     /// A load that the page tables do not allow.
     LoadPageFault = 13,
 }

@@ -329,6 +329,9 @@ impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
         if self.place.is_wrong() {
             self.settle();
         }
+        // QEMU 7.2 fetches for the hypervisor by loads, which may not read from a page
+        // that can only be executed but with this; to fetches it makes no difference.
+        SSTATUS.set_bits(SSTATUS::MXR::SET.value);
         let were_open = entry::close_interrupts();
         let exit = self.run_closed();
         self.is_waiting = exit.as_ref().is_ok_and(firmware::waits_after);
