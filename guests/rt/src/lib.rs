@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! What our guests share: the way from the loader to Rust and back out.
 //!
-//! A guest says [`guest!`] once. `arch::*::entry` then has [`boot`] call the guest's
+//! A guest says [`guest!`] once. `arch::*::entry` then has `boot` call the guest's
 //! own on the boot CPU with what firmware said about the machine, and its
 //! `secondary` on each CPU that `arch::smp::start` starts. Who comes to its end says
 //! `<name>: done`; a failure or a panic is one line `<name>: FAIL <what>` and a power
