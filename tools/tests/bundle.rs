@@ -343,7 +343,7 @@ fn list_prints_every_file_with_size_place_and_checksum() {
         .lines()
         .map(|line| line.split_whitespace().collect())
         .collect();
-    assert_eq!(rows[0], ["bundle", "version", "2,", "8198", "bytes"]);
+    assert_eq!(rows[0], ["bundle", "version", "3,", "8198", "bytes"]);
     assert_eq!(rows[1], ["SIZE", "OFFSET", "CHECKSUM", "NAME"]);
     assert_eq!(
         [rows[2][0], rows[2][1], rows[2][3]],
@@ -425,7 +425,7 @@ fn every_command_refuses_a_broken_bundle_with_the_reason() {
         ),
         (
             "version",
-            "bundle version 3 is unknown, this is version 2; make the bundle again".to_owned(),
+            "bundle version 2 is unknown, this is version 3; make the bundle again".to_owned(),
         ),
     ] {
         for command in [
