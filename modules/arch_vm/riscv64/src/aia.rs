@@ -5,11 +5,11 @@
 //! AIA, siselect and stopi are its own (vsiselect, vstopi), and what needs a
 //! file traps as a virtual instruction while the vCPU has none of the hardware
 //! (`settle` says which).
-//! Where it has not, all of them are illegal instructions, which then are not
-//! delegated to this guest. Both come from `exit` to [`use_interrupt_csr`].
+//! Where it has not, all of them are illegal instructions, which then are never
+//! delegated to this guest (`units`). Both come from `exit` to [`use_interrupt_csr`].
 //!
 //! Spec: RISC-V Advanced Interrupt Architecture 1.0, "Interrupts for virtual
-//! machines (VS level)"; RISC-V Privileged, hedeleg, hstateen0.
+//! machines (VS level)"; RISC-V Privileged, hstateen0.
 //!
 //! [`use_interrupt_csr`]: RiscvVCpu::use_interrupt_csr
 
@@ -22,7 +22,7 @@ use crate::{
         Intc,
         imsic::csrs::{self, Csr, HartView, Operation},
     },
-    regs::{EXCEPTIONS, HEDELEG, HSTATEEN0, HVICTL, SSTATUS, STATE_ENABLE, VSISELECT},
+    regs::{HSTATEEN0, HVICTL, SSTATUS, STATE_ENABLE, VSISELECT},
     vcpu::RiscvVCpu,
 };
 
@@ -51,13 +51,7 @@ impl<H: AxVMHal> RiscvVCpu<H> {
                     false => HSTATEEN0.clear_bits(AIA_STATE),
                 };
             }
-            return;
         }
-        let illegal = EXCEPTIONS::ILLEGAL_INSTRUCTION::SET.value;
-        match has_files {
-            true => HEDELEG.clear_bits(illegal),
-            false => HEDELEG.set_bits(illegal),
-        };
     }
 
     /// Lets the guest's stopi have the external interrupt that hvip shows.
@@ -259,14 +253,6 @@ mod tests {
             is_known(vcpu)
         });
         assert!(!by_user);
-    }
-
-    #[test]
-    fn illegal_instructions_come_out_of_guests_with_files_only() {
-        let illegal = |_: &mut VCpu| HEDELEG.get() & 4;
-        HEDELEG.set(4);
-        assert_eq!(with_bound_vcpu_of("aia", 0, illegal), 0);
-        assert_eq!(with_bound_vcpu(0, illegal), 4);
     }
 
     #[test]

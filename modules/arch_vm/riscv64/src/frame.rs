@@ -2,7 +2,7 @@
 //! What of a guest is in memory while its hypervisor runs.
 //!
 //! [`Frame`] is what `entry.S` saves and loads on each exit and entry;
-//! [`FloatRegisters`] changes only when the vCPU is put away or loaded. The
+//! [`FloatRegisters`] changes only when the vCPU is put away. The
 //! assembly takes their layout from here.
 
 use tock_registers::LocalRegisterCopy;
@@ -20,8 +20,8 @@ pub(crate) struct Frame {
     gprs: [u64; 32],
     /// Where the guest goes on.
     pub(crate) pc: u64,
-    /// sstatus while in the guest: SPP is the guest's mode, FS tells whether it
-    /// used floating point since it was loaded.
+    /// sstatus while in the guest: SPP is the guest's mode, FS and VS tell whether
+    /// its floating point and vectors are in the hardware, and written since.
     pub(crate) sstatus: LocalRegisterCopy<u64, SSTATUS::Register>,
     /// What the host had, while in the guest.
     host_sstatus: u64,
@@ -53,7 +53,7 @@ const _: () = assert!(core::mem::offset_of!(Frame, gprs) == 0);
 impl Frame {
     /// Makes a frame of zeros, in supervisor mode.
     pub(crate) fn new() -> Self {
-        let status = SSTATUS::SPP::Supervisor + SSTATUS::UXL::Xlen64 + SSTATUS::FS::Clean;
+        let status = SSTATUS::SPP::Supervisor + SSTATUS::UXL::Xlen64;
         Self {
             gprs: [0; 32],
             pc: 0,

@@ -57,6 +57,7 @@ mod stage2;
 mod testing;
 mod timer;
 mod trap;
+mod units;
 mod vcpu;
 mod vector;
 mod vm;

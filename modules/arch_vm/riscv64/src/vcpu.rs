@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! One vCPU: a hart of the guest.
 //!
-//! `bind` puts its CSRs and floating-point registers into the physical hart,
-//! `unbind` takes them back; in between, exits touch the [`Frame`] only. `run`
+//! `bind` puts its CSRs into the physical hart, `unbind` takes them back (its other
+//! units follow when they are used, see `units`); in between, exits touch the
+//! [`Frame`] only. `run`
 //! closes interrupts and goes into the guest (see the file of that name), until an
 //! exit comes that leaves the architecture. Interrupts open again when `run`
 //! returns; the host takes then what ended the guest's time.
@@ -72,8 +73,8 @@ pub(crate) struct Trapped {
 pub struct RiscvVCpu<H: AxVMHal> {
     pub(crate) frame: Frame,
     pub(crate) bank: Bank,
-    float: FloatRegisters,
-    vector: VectorRegisters,
+    pub(crate) float: FloatRegisters,
+    pub(crate) vector: VectorRegisters,
     pub(crate) harts: Arc<Harts<H>>,
     /// What others see of this hart.
     pub(crate) hart: Arc<Hart<H>>,
@@ -142,12 +143,7 @@ impl<H: AxVMHal> RiscvVCpu<H> {
     fn load(&mut self) {
         HTIMEDELTA.set(self.harts.time.delta);
         self.bank.load(self.host.timer);
-        with_float_on(|| {
-            // SAFETY: floating point is on, and the host uses none of it.
-            unsafe { entry::load_float(&raw const self.float) }
-        });
-        self.frame.sstatus.modify(SSTATUS::FS::Clean);
-        self.load_vectors();
+        self.units_enter();
         self.aia_enters();
         self.firmware_enters();
     }
@@ -156,37 +152,7 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         self.firmware_leaves();
         self.aia_leaves();
         self.bank.save(self.host.timer);
-        self.save_float();
-        self.save_vectors();
-    }
-
-    /// Control is saved in any case, here and of vectors: QEMU 7.2 does not make the
-    /// status dirty when a guest writes those CSRs.
-    fn save_float(&mut self) {
-        let is_dirty = self.frame.sstatus.matches_all(SSTATUS::FS::Dirty);
-        let to = &raw mut self.float;
-        with_float_on(|| match is_dirty {
-            // SAFETY: floating point is on.
-            true => unsafe { entry::save_float(to) },
-            // SAFETY: as above.
-            false => unsafe { entry::save_float_control(to) },
-        });
-        self.frame.sstatus.modify(SSTATUS::FS::Clean);
-    }
-
-    fn load_vectors(&mut self) {
-        if self.vector.is_present() {
-            self.vector.load();
-            self.frame.sstatus.modify(SSTATUS::VS::Clean);
-        }
-    }
-
-    fn save_vectors(&mut self) {
-        if self.vector.is_present() {
-            let is_dirty = self.frame.sstatus.matches_all(SSTATUS::VS::Dirty);
-            self.vector.save(is_dirty);
-            self.frame.sstatus.modify(SSTATUS::VS::Clean);
-        }
+        self.units_leave();
     }
 
     /// Loads the VM's stage 2 under its VMID, and drops what may be remembered of
@@ -262,13 +228,6 @@ impl<H: AxVMHal> RiscvVCpu<H> {
         self.frame.set_gpr(A1, opaque);
         self.frame.sstatus.modify(SSTATUS::SPP::Supervisor);
     }
-}
-
-/// Runs `act` with floating point on, and switches it off again.
-fn with_float_on(act: impl FnOnce()) {
-    let before = SSTATUS.set_bits(SSTATUS::FS::Dirty.value);
-    act();
-    SSTATUS.clear_bits(SSTATUS::FS::Dirty.value & !before);
 }
 
 impl<H: AxVMHal> AxArchVCpu for RiscvVCpu<H> {
