@@ -3,8 +3,8 @@
 //!
 //! The same image for bare QEMU and for AxHive, riscv64 only; elsewhere an empty
 //! program. Everything runs on the boot hart with interrupts masked; the suite
-//! starts and stops the others by itself, and so does the last check. The first check that fails ends the
-//! run, and the machine is powered off as failed.
+//! starts and stops the others by itself, and so does the last check. The first
+//! check that fails ends the run, and the machine is powered off as failed.
 //!
 //! Spec: RISC-V Supervisor Binary Interface, 3.0.
 
