@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use arch_vm_host::testing::StdHost;
 use axdevice::GuestMemory;
-use axvm::{AxVCpuExitReason as Leave, GuestPhysAddr};
+use axvm::{AxVCpuExitReason as Leave, GuestPhysAddr, vmid::Flush};
 use proptest::prelude::*;
 
 use crate::{
@@ -346,6 +346,22 @@ fn a_deadline_is_kept_until_it_comes() {
         assert!(vcpu.timer_deadline_ns() > first);
         write_msr(vcpu, 0x6e0, 0);
         assert_eq!(vcpu.timer_deadline_ns(), None);
+    });
+}
+
+#[test]
+fn what_the_tlb_must_forget_waits_for_an_entry() {
+    with_bound_vcpu(0, |vcpu| {
+        for flush in [Flush::OwnTables, Flush::Everything] {
+            vcpu.backend.set_address_space(1, flush);
+            vcpu.unbind();
+            vcpu.bind();
+            assert!(vcpu.backend.forgets(), "{flush:?}: nothing was entered");
+            leave(vcpu, INTR, [0; 2]);
+            vcpu.unbind();
+            vcpu.bind();
+            assert!(!vcpu.backend.forgets(), "{flush:?}");
+        }
     });
 }
 

@@ -161,8 +161,9 @@ impl<H: AxVMHal> Svm<H> {
         let control = &mut self.vmcb_mut().control;
         control.asid = asid;
         control.tlb_control = match flush {
-            Flush::None => tlb::KEEP,
-            Flush::OwnTables if by_asid => tlb::FLUSH_ASID,
+            // What no entry has carried out since is still to be done.
+            Flush::None => control.tlb_control,
+            Flush::OwnTables if by_asid && control.tlb_control != tlb::FLUSH_ALL => tlb::FLUSH_ASID,
             Flush::OwnTables | Flush::Everything => tlb::FLUSH_ALL,
         };
         self.changed(CLEAN::ASID::SET);
@@ -558,6 +559,20 @@ impl<H: AxVMHal> Svm<H> {
         let control = &self.vmcb().control;
         let is_open = control.intercept_first & FIRST::VINTR::SET.value != 0;
         (is_open, control.intercept_cr & CR8_WRITES != 0)
+    }
+
+    /// Tells whether the TLB forgets something on the next entry.
+    pub(crate) fn forgets(&self) -> bool {
+        self.vmcb().control.tlb_control != tlb::KEEP
+    }
+
+    /// Lets exits say that they interrupted the delivery of an event.
+    pub(crate) fn interrupt_delivery(&mut self, event: u64) {
+        self.vmcb_mut().control.exit_event = event;
+    }
+
+    pub(crate) fn set_dr7(&mut self, value: u64) {
+        self.save_mut().dr7 = value;
     }
 
     pub(crate) fn set_cr3(&mut self, value: u64) {
