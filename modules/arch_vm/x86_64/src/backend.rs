@@ -179,6 +179,8 @@ backend! {
         can_interrupt() -> bool;
         /// Tells whether something is delivered on the next entry.
         has_event() -> bool;
+        /// Tells whether the last exit interrupted the delivery of an event.
+        was_delivering() -> bool;
         /// Returns CR8.
         task_priority() -> u8;
     }

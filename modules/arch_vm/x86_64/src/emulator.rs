@@ -30,6 +30,8 @@ use crate::{
 const UNKNOWN_INSTRUCTION: u64 = 0x1_0000_0000;
 /// The guest's page tables are where no RAM is.
 const TABLES_OUTSIDE_RAM: u64 = 0x1_0000_0001;
+/// An exception's or interrupt's stack or tables are where no RAM is.
+const DELIVERY_OUTSIDE_RAM: u64 = 0x1_0000_0002;
 const PAGE_BYTES: u64 = 4096;
 /// The highest that CR8 can be.
 const TASK_PRIORITY_MAX: u8 = 15;
@@ -46,6 +48,13 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             return Step::Leave(Leave::NestedPageFault {
                 addr: address,
                 access_flags: flags_of(kind),
+            });
+        }
+        if self.backend.was_delivering() {
+            // What stands at RIP has not asked for it, and the event would come again.
+            return Step::Leave(Leave::Unhandled {
+                code: DELIVERY_OUTSIDE_RAM,
+                detail: address.as_usize() as u64,
             });
         }
         if kind == MemoryKind::Fetch && self.backend.cpl() == 3 {

@@ -78,12 +78,12 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             Exit::Skip(length) => self.done(length, ExitKind::Other),
             Exit::Undefined => self.fault(Exception::UNDEFINED),
             Exit::Protection => self.fault(Exception::PROTECTION),
-            Exit::NoTask(selector) => self.fault(Exception::of_selector(selector)),
+            Exit::NoTask(selector) => self.deliver_again(Exception::of_selector(selector)),
             Exit::DebugRegister => {
                 self.load_breakpoints();
                 self.count(ExitKind::Other)
             }
-            Exit::Exception(exception) => self.fault(exception),
+            Exit::Exception(exception) => self.deliver_again(exception),
             Exit::Shutdown => Step::Leave(Leave::Unhandled {
                 code: TRIPLE_FAULT,
                 detail: self.backend.rip(),
@@ -106,6 +106,13 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     pub(crate) fn fault(&mut self, exception: Exception) -> Step {
         self.throw(exception);
         self.count(ExitKind::Other)
+    }
+
+    /// Gives the guest an exception that delivering an event may have raised, and so
+    /// may again before it executes anything: the host's interrupts come between.
+    fn deliver_again(&mut self, exception: Exception) -> Step {
+        self.fault(exception);
+        Step::Leave(Leave::Nothing)
     }
 
     /// Tells whether the guest steps through its code.

@@ -366,6 +366,32 @@ fn what_the_tlb_must_forget_waits_for_an_entry() {
 }
 
 #[test]
+fn an_event_that_cannot_be_delivered_does_not_keep_the_cpu() {
+    const INTERRUPTED: u64 = 1 << 31 | 3 << 8;
+    with_bound_vcpu(0, |vcpu| {
+        // Its stack is where no RAM is, and what stands at RIP is not to blame.
+        write_code(vcpu, &[0x89, 0x06]); // mov [esi], eax
+        for vector in [6, 14] {
+            vcpu.backend.interrupt_delivery(INTERRUPTED | vector);
+            let left = leave(vcpu, NESTED, [6, NOWHERE]);
+            assert!(
+                matches!(left, Step::Leave(Leave::Unhandled { .. })),
+                "{left:?}"
+            );
+            assert_eq!(vcpu.backend.rip(), ENTRY);
+        }
+        vcpu.backend.interrupt_delivery(0);
+        assert_eq!(leave(vcpu, NESTED, [6, NOWHERE]), Step::Resume);
+        // Delivering a #DB or #AC may raise it again before any instruction.
+        for exception in [0x41, 0x51] {
+            let left = leave(vcpu, exception, [0; 2]);
+            assert_eq!(left, Step::Leave(Leave::Nothing), "the host takes its turn");
+            assert!(vcpu.backend.has_event());
+        }
+    });
+}
+
+#[test]
 fn a_stepped_guest_traps_behind_an_emulated_instruction() {
     with_bound_vcpu(0, |vcpu| {
         vcpu.backend.set_rflags(1 << 8 | 2);

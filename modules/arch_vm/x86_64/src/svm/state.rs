@@ -243,6 +243,11 @@ impl<H: AxVMHal> Svm<H> {
         event.is_set(EVENT::VALID).then_some(event)
     }
 
+    /// Tells whether the last exit interrupted the delivery of an event.
+    pub(crate) fn was_delivering(&self) -> bool {
+        self.interrupted_event().is_some()
+    }
+
     /// Returns the address of the next instruction to execute.
     pub(crate) fn rip(&self) -> u64 {
         self.vmcb().save.rip

@@ -66,6 +66,12 @@ impl<H: AxVMHal> Vmx<H> {
         };
     }
 
+    /// Tells whether the last exit interrupted the delivery of an event.
+    pub(crate) fn was_delivering(&self) -> bool {
+        let value = self.on(|| vmcs::read(VECTORING_EVENT));
+        LocalRegisterCopy::<u32, EVENT::Register>::new(value).is_set(EVENT::VALID)
+    }
+
     /// Takes up an event again whose delivery was interrupted by this exit.
     ///
     /// Software interrupts and breakpoints are executed again, as RIP is still
