@@ -167,6 +167,8 @@ backend! {
         pat() -> u64;
         /// Returns DR6.
         dr6() -> u64;
+        /// Returns DR7.
+        dr7() -> u64;
         /// Returns the privilege level: 3 is user code.
         cpl() -> u8;
         /// Returns the size of the code that runs.

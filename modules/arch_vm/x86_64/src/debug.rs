@@ -3,7 +3,8 @@
 //!
 //! DR6 and DR7 are the backend's. The addresses of breakpoints are shared with
 //! the host, which has none: they are loaded at a guest's first access to any
-//! debug register, and put away when it leaves its CPU.
+//! debug register, and put away when it leaves its CPU. One that comes with a
+//! breakpoint enabled has them from the start.
 //!
 //! Spec: AMD64 APM 2, "Debug Registers"; VMCB, DR6 and DR7.
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use crate::{
     frame::{RAX, RBX, RCX, RDI, RDX, RSI},
     handle::Step,
-    regs::{Msr, read_msr},
+    regs::{self, Msr, read_msr},
     svm::Svm,
     testing::{host, machine_on, with_bound_vcpu},
 };
@@ -362,6 +362,28 @@ fn what_the_tlb_must_forget_waits_for_an_entry() {
             vcpu.bind();
             assert!(!vcpu.backend.forgets(), "{flush:?}");
         }
+    });
+}
+
+#[test]
+fn breakpoints_that_are_on_come_along_to_each_cpu() {
+    const FIRST_READ: u64 = 0x20;
+    let mine = [0x1000, 0x2000, 0x3000, 0x4000];
+    with_bound_vcpu(0, |vcpu| {
+        leave(vcpu, FIRST_READ, [0; 2]);
+        regs::load_debug(&mine);
+        vcpu.backend.set_dr7(0x400 | 1);
+        vcpu.unbind();
+        regs::load_debug(&[0; 4]);
+        vcpu.bind();
+        assert_eq!(regs::store_debug(), mine);
+        vcpu.backend.set_dr7(0x400);
+        vcpu.unbind();
+        regs::load_debug(&[0; 4]);
+        vcpu.bind();
+        assert_eq!(regs::store_debug(), [0; 4], "nobody waits for them");
+        leave(vcpu, FIRST_READ, [0; 2]);
+        assert_eq!(regs::store_debug(), mine);
     });
 }
 

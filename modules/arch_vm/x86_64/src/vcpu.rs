@@ -36,6 +36,8 @@ const NAMES: [&str; 16] = [
     "r14", "r15",
 ];
 const DUMPED_PER_LINE: usize = 4;
+/// In DR7: a breakpoint is enabled.
+const BREAKPOINTS_ON: u64 = 0xff;
 
 /// One vCPU.
 #[repr(C)]
@@ -120,6 +122,9 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             regs::write_msr(Msr::TSC_AUX, self.msrs.tsc_aux);
         }
         self.extended.load(cpu.0);
+        if self.backend.dr7() & BREAKPOINTS_ON != 0 {
+            self.load_breakpoints();
+        }
         self.interrupts.forget_alarm();
         self.came_from = Some(cpu.0);
         self.bound_on = Some(cpu);

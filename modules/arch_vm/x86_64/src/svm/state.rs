@@ -331,6 +331,11 @@ impl<H: AxVMHal> Svm<H> {
         self.save().dr6
     }
 
+    /// Returns DR7.
+    pub(crate) fn dr7(&self) -> u64 {
+        self.save().dr7
+    }
+
     /// Sets DR6.
     pub(crate) fn set_dr6(&mut self, value: u64) {
         self.save_mut().dr6 = value;

@@ -14,9 +14,9 @@ use super::{
     controls::{Blocking, RIGHTS},
     cpu,
     fields::{
-        CR0_SHADOW, CR4_SHADOW, EXIT_LENGTH, GUEST_CR0, GUEST_CR3, GUEST_CR4, GUEST_CS, GUEST_DS,
-        GUEST_EFER, GUEST_ES, GUEST_FS, GUEST_GS, GUEST_PAT, GUEST_RFLAGS, GUEST_RIP, GUEST_SS,
-        INTERRUPTIBILITY, SegmentFields,
+        CR0_SHADOW, CR4_SHADOW, EXIT_LENGTH, GUEST_CR0, GUEST_CR3, GUEST_CR4, GUEST_CS, GUEST_DR7,
+        GUEST_DS, GUEST_EFER, GUEST_ES, GUEST_FS, GUEST_GS, GUEST_PAT, GUEST_RFLAGS, GUEST_RIP,
+        GUEST_SS, INTERRUPTIBILITY, SegmentFields,
     },
     state::{CR0_OWNED, CR4_OWNED},
     vmcs,
@@ -120,6 +120,11 @@ impl<H: AxVMHal> Vmx<H> {
         if self.here.is_some() {
             cpu::set_dr6(value);
         }
+    }
+
+    /// Returns DR7.
+    pub(crate) fn dr7(&self) -> u64 {
+        self.on(|| vmcs::read(GUEST_DR7))
     }
 
     /// Returns the privilege level: 3 is user code.
