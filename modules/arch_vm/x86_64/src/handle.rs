@@ -295,7 +295,8 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             Msr::TSC => {
                 self.tsc_offset = value.wrapping_sub(regs::tsc());
                 self.backend.set_tsc_offset(self.tsc_offset);
-                self.tell_system_time()?;
+                self.counter_was_set();
+                self.tell_system_time();
             }
             Msr::EFER => self.set_efer(value)?,
             Msr::PAT if msr::is_page_attributes(value) => self.backend.set_pat(value),

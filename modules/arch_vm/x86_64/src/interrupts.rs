@@ -111,7 +111,7 @@ impl<H: AxVMHal> Time for Now<'_, H> {
     }
 
     fn ns_at_tsc(&self, tsc: u64) -> u64 {
-        self.time.host_ns_at(tsc, self.tsc_offset)
+        self.time.host_ns_when(tsc, self.tsc_offset)
     }
 }
 
@@ -319,6 +319,13 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         let now = now(&self.machine.hal, &self.machine.time, self.tsc_offset);
         self.interrupts.apic.set_tsc_deadline(tsc, &now);
         self.interrupts.apic.timer_deadline_ns() < self.interrupts.armed_ns
+    }
+
+    /// Takes note that the counter was set: its deadline is at another time.
+    pub(crate) fn counter_was_set(&mut self) {
+        let now = now(&self.machine.hal, &self.machine.time, self.tsc_offset);
+        self.interrupts.apic.counter_was_set(&now);
+        self.arm_timer();
     }
 
     /// Reads the local APIC's page, if it is there.

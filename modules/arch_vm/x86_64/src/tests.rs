@@ -350,6 +350,35 @@ fn a_deadline_is_kept_until_it_comes() {
 }
 
 #[test]
+fn a_deadline_that_the_counter_has_passed_is_due_and_one_far_ahead_is_not() {
+    with_bound_vcpu(0, |vcpu| {
+        open_x2apic(vcpu);
+        write_msr(vcpu, 0x832, 2 << 17 | 0x41);
+        regs::write_msr(Msr::TSC, 1 << 40);
+        let now_ns = vcpu.machine.time.host_ns_at(1 << 40, 0);
+        let due = |vcpu: &VCpu| {
+            vcpu.timer_deadline_ns()
+                .is_some_and(|at_ns| at_ns <= now_ns)
+        };
+        for counter in [0, 1 << 40, 1 << 63, u64::MAX - 100] {
+            write_msr(vcpu, Msr::TSC.0.into(), counter);
+            for (deadline, is_due) in [(1, counter != 0), (u64::MAX, false)] {
+                write_msr(vcpu, 0x6e0, deadline);
+                assert_eq!(due(vcpu), is_due, "{counter:#x} {deadline:#x}");
+            }
+        }
+        // The counter moves, the deadline does not.
+        write_msr(vcpu, Msr::TSC.0.into(), 0);
+        write_msr(vcpu, 0x6e0, 1 << 50);
+        assert!(!due(vcpu));
+        write_msr(vcpu, Msr::TSC.0.into(), 1 << 51);
+        assert!(due(vcpu));
+        write_msr(vcpu, Msr::TSC.0.into(), 0);
+        assert!(!due(vcpu));
+    });
+}
+
+#[test]
 fn what_the_tlb_must_forget_waits_for_an_entry() {
     with_bound_vcpu(0, |vcpu| {
         for flush in [Flush::OwnTables, Flush::Everything] {

@@ -61,8 +61,23 @@ impl GuestTime {
     /// `offset` ahead of the host's shows `tsc`.
     #[inline]
     pub(crate) fn host_ns_at(&self, tsc: u64, offset: u64) -> u64 {
-        let host = tsc.wrapping_sub(offset);
-        let product = u128::from(host).wrapping_mul(self.ns_per_tick.into());
+        self.ns_of(tsc.wrapping_sub(offset))
+    }
+
+    /// Returns when such a counter reaches `tsc`, which it may have done already:
+    /// then zero.
+    #[inline]
+    pub(crate) fn host_ns_when(&self, tsc: u64, offset: u64) -> u64 {
+        let host = regs::tsc();
+        match tsc.checked_sub(host.wrapping_add(offset)) {
+            None => 0,
+            Some(ahead) => self.ns_of(host.saturating_add(ahead)),
+        }
+    }
+
+    #[inline]
+    fn ns_of(&self, host_tsc: u64) -> u64 {
+        let product = u128::from(host_tsc).wrapping_mul(self.ns_per_tick.into());
         let ns = (product >> FRACTION_BITS).saturating_add(1);
         u64::try_from(ns).unwrap_or(NEVER)
     }

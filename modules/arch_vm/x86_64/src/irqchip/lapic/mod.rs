@@ -317,6 +317,11 @@ impl LocalApic {
         self.timer.set_tsc_deadline(tsc, time);
     }
 
+    /// Takes note that the time stamp counter was set.
+    pub(crate) fn counter_was_set(&mut self, time: &impl Time) {
+        self.timer.set_tsc_deadline(self.timer.tsc_deadline(), time);
+    }
+
     /// Returns when the timer's interrupt comes on the host's clock, or [`NEVER`].
     pub(crate) fn timer_deadline_ns(&self) -> u64 {
         self.timer.deadline_ns()

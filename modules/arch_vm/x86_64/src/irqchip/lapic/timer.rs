@@ -27,7 +27,8 @@ pub(crate) trait Time {
     /// Returns the guest's time stamp counter.
     fn tsc(&self) -> u64;
 
-    /// Returns the first time of the host at which the counter shows `tsc`.
+    /// Returns when the counter reaches `tsc` on the host's clock, or a time that has
+    /// passed if it has done so already.
     fn ns_at_tsc(&self, tsc: u64) -> u64;
 }
 
