@@ -52,15 +52,21 @@ pub(crate) struct Clocks {
 impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     /// Takes the place of the time since the start; `None` if it is not in RAM.
     pub(crate) fn set_system_time(&mut self, value: u64) -> Option<()> {
+        let place = GuestPhysAddr::from_usize((value & !ENABLE) as usize);
+        let is_kept = value & ENABLE != 0;
+        if is_kept && !self.machine.ram.contains(place, SYSTEM_TIME_BYTES) {
+            return None;
+        }
         self.clocks.system_time = value;
-        self.tell_system_time()
+        self.tell_system_time();
+        Some(())
     }
 
     /// Tells the guest how its counter is to be read now.
-    pub(crate) fn tell_system_time(&mut self) -> Option<()> {
+    pub(crate) fn tell_system_time(&mut self) {
         let value = self.clocks.system_time;
         if value & ENABLE == 0 {
-            return Some(());
+            return;
         }
         let time = &self.machine.time;
         let tsc_at_start = self.tsc_offset.wrapping_sub(time.offset);
@@ -71,24 +77,25 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         let (version, rest) = bytes.split_at(size_of::<u32>());
         debug_assert_eq!(version, [0; 4]);
         let put = |at: u64, bytes: &[u8]| {
-            let at = address.wrapping_add(at);
-            ram.write(GuestPhysAddr::from_usize(at as usize), bytes)
-                .ok()
+            let at = GuestPhysAddr::from_usize(address.wrapping_add(at) as usize);
+            // The whole place is RAM, which never goes away.
+            let _ = ram.write(at, bytes);
         };
-        put(0, &done.wrapping_sub(1).to_le_bytes())?;
-        put(size_of::<u32>() as u64, rest)?;
-        put(0, &done.to_le_bytes())
+        put(0, &done.wrapping_sub(1).to_le_bytes());
+        put(size_of::<u32>() as u64, rest);
+        put(0, &done.to_le_bytes());
     }
 
     /// Writes when the machine started to a place; `None` if it is not in RAM.
     pub(crate) fn set_wall_clock(&mut self, address: u64) -> Option<()> {
-        self.clocks.wall_clock = address;
         let (hal, time) = (&self.machine.hal, &self.machine.time);
         let start_ns = time.host_ns_at(0, time.offset);
         let ran_ns = hal.current_time_nanos().saturating_sub(start_ns);
         let bytes = wall_clock(hal.wall_time_nanos().saturating_sub(ran_ns));
-        let address = GuestPhysAddr::from_usize(address as usize);
-        self.machine.ram.write(address, &bytes).ok()
+        let place = GuestPhysAddr::from_usize(address as usize);
+        self.machine.ram.write(place, &bytes).ok()?;
+        self.clocks.wall_clock = address;
+        Some(())
     }
 }
 
@@ -206,6 +213,14 @@ mod tests {
                 assert_eq!(vcpu.set_msr(Msr::PV_WALL_CLOCK, place), None);
             }
             assert_eq!(vcpu.set_msr(Msr::PV_SYSTEM_TIME, !ENABLE), Some(()));
+            // What was refused is not there, and troubles nobody.
+            assert_eq!(vcpu.set_msr(Msr::PV_SYSTEM_TIME, PLACE | ENABLE), Some(()));
+            assert_eq!(vcpu.set_msr(Msr::PV_SYSTEM_TIME, ENABLE | 1 << 40), None);
+            assert_eq!(vcpu.clocks.system_time, PLACE | ENABLE);
+            assert_eq!(vcpu.set_msr(Msr::PV_WALL_CLOCK, PLACE), Some(()));
+            assert_eq!(vcpu.set_msr(Msr::PV_WALL_CLOCK, 1 << 40), None);
+            assert_eq!(vcpu.clocks.wall_clock, PLACE);
+            assert_eq!(vcpu.set_msr(Msr::TSC, 0), Some(()));
         });
     }
 }
