@@ -27,6 +27,8 @@ ACCEL ?= tcg
 QEMU_ARGS ?=
 # One system test to run, of those in tests/qemu.
 CASE ?=
+# How many CPUs the system tests may keep busy at a time; all without it.
+JOBS ?=
 
 ARCHES := riscv64 aarch64 x86_64
 ifeq ($(filter $(ARCH),$(ARCHES)),)
@@ -36,15 +38,17 @@ endif
 NAME := $(notdir $(abspath $(A)))
 # An ArceOS application with a platform of its own is built for a number of CPUs.
 IMAGE := build/$(ARCH)/$(MODE)/$(NAME)$(if $(wildcard $(A)/configs/$(ARCH).toml),-smp$(SMP))
-BUNDLE := $(if $(strip $(VM)),build/vms.bundle)
+BUNDLE := $(if $(strip $(VM)),build/$(ARCH)/vms.bundle)
+TOOLS := cargo run --quiet --package axhive-tools --
 TEST_ARCHES := $(if $(filter command,$(firstword $(origin ARCH))),$(ARCH),$(ARCHES))
 HOST_FEATURES := --workspace --features axhive/host
-export SMP MEM LOG ONIDLE OPTIONS ACCEL QEMU_ARGS
+export SMP MEM LOG ONIDLE OPTIONS ACCEL QEMU_ARGS JOBS
 # Named, it keeps rustup from fetching the targets of rust-toolchain.toml for host commands.
 export RUSTUP_TOOLCHAIN ?= stable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run justrun debug bundle test test-host test-qemu test-boot bench fmt fmt-check clippy doc clean
+.PHONY: help setup build run justrun debug bundle test test-host test-qemu test-boot bench fmt fmt-check clippy \
+    clippy-host clippy-machines doc clean
 
 help: ## Show this help.
 	@echo 'make A=app ARCH=riscv64 run'
@@ -75,8 +79,8 @@ debug: build bundle ## Boot A and wait for gdb on port 1234.
 # The bundle names files that make does not know of, so it is made each time.
 bundle:
 ifneq ($(BUNDLE),)
-	@mkdir -p build
-	@cargo run --quiet --package axhive-tools -- bundle -o $(BUNDLE) $(VM)
+	@mkdir -p $(dir $(BUNDLE))
+	@$(TOOLS) bundle -o $(BUNDLE) $(VM)
 endif
 
 test: ## Run everything that must hold; ends with `N passed, N failed`.
@@ -86,16 +90,17 @@ test-host: ## Test every crate on this machine.
 	cargo test --quiet $(HOST_FEATURES)
 
 test-qemu: ## Run the system tests of every architecture, or those of ARCH and CASE.
-	@status=0; for arch in $(TEST_ARCHES); do \
+	@status=0; built=; for arch in $(TEST_ARCHES); do \
 	    $(MAKE) --no-print-directory A=app ARCH=$$arch MODE=release build && \
-	    cargo run --quiet --package system-tests -- $$arch $(CASE) || status=1; done; exit $$status
+	    built="$$built $$arch" || status=1; done; \
+	cargo run --quiet --package system-tests -- $$built $(CASE) && exit $$status
 
 test-boot: ## Boot AxHive on every machine and CPU model it must run on.
 	@set -e; for arch in $(ARCHES); do $(MAKE) --no-print-directory A=app ARCH=$$arch MODE=release build; done
 	@scripts/test-boot.sh
 
 bench: ## Count what exits cost, beside the targets; BENCH="--linux --write" for more.
-	@cargo run --quiet --package axhive-tools -- bench --arch $(ARCH) $(BENCH)
+	@$(TOOLS) bench --arch $(ARCH) $(BENCH)
 
 fmt: ## Format the code.
 	cargo fmt --all
@@ -109,14 +114,20 @@ fmt-check:
 GUESTS := $(foreach arch,$(ARCHES),hello:$(arch) bench:$(arch)) \
     sbi-test:riscv64 vector-test:riscv64 arm-test:aarch64 x86-test:x86_64
 
-clippy: ## Lint the host build, the build for each machine, and the scripts.
+clippy: clippy-host clippy-machines ## Lint the host build, the build for each machine, and the scripts.
+
+clippy-host:
 	@scripts/setup.sh $(ARCH) test
 	cargo clippy --quiet $(HOST_FEATURES) --all-targets -- -D warnings
-	@set -e; for arch in $(ARCHES); do echo "clippy for $$arch"; \
-	    scripts/cargo.sh $$arch clippy --quiet -p axhive --features $$arch -- -D warnings; done
-	@set -e; for guest in $(GUESTS); do \
-	    scripts/cargo.sh $${guest#*:} clippy --quiet -p $${guest%:*} -- -D warnings; done
 	shellcheck -x scripts/*.sh
+
+# In the profile in which images are built: what they share is compiled once.
+clippy-machines:
+	@scripts/setup.sh $(ARCH) test
+	@set -e; for arch in $(ARCHES); do echo "clippy for $$arch"; \
+	    scripts/cargo.sh $$arch clippy --release --quiet -p axhive --features $$arch -- -D warnings; done
+	@set -e; for guest in $(GUESTS); do \
+	    scripts/cargo.sh $${guest#*:} clippy --release --quiet -p $${guest%:*} -- -D warnings; done
 
 doc: ## Build the documentation of the code.
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(HOST_FEATURES)

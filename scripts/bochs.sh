@@ -50,9 +50,9 @@ info: action=report
 END
 echo c >"$work/commands"
 
-# Its own output is of no use; its log says how it ended.
+# Its own output is of no use; its log says how it ended. Whoever ends this script ends it, too.
 cat "$work/serial" &
-bochs -q -f "$work/bochsrc" -rc "$work/commands" </dev/null >"$work/output" 2>&1 || true
+setpriv --pdeathsig KILL bochs -q -f "$work/bochsrc" -rc "$work/commands" </dev/null >"$work/output" 2>&1 || true
 wait
 if ! grep -qE 'shutdown requested|soft power off' "$work/log"; then
     grep -v 'CPU.*] |' "$work/log" | tail -n 12 >&2

@@ -55,8 +55,9 @@ if [ -n "$bundle" ]; then
 fi
 read -ra extra <<<"${QEMU_ARGS:-}"
 
+# Whoever ends this script, in whatever way, ends QEMU.
 status=0
-"qemu-system-$arch" "${machine[@]}" -smp "${SMP:-2}" -m "${MEM:-1G}" -nic none \
+setpriv --pdeathsig KILL "qemu-system-$arch" "${machine[@]}" -smp "${SMP:-2}" -m "${MEM:-1G}" -nic none \
     -display none -serial mon:stdio -no-reboot "${boot[@]}" "${extra[@]}" "$@" || status=$?
 
 # isa-debug-exit ends QEMU with 2 v + 1; the image writes 0x10 for success, 0x11 for failure.

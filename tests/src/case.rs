@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use crate::Failure;
 
+/// What the Makefile says of `SMP`.
+const DEFAULT_SMP: usize = 2;
+
 /// One case.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +68,19 @@ impl Case {
         text.replace("{arch}", arch).replace("{case}", &self.name)
     }
 
+    /// Returns how many CPUs of this machine it keeps busy.
+    ///
+    /// QEMU runs all CPUs in one thread where it counts instructions, and those of
+    /// x86_64 (scripts/qemu.sh says why); Bochs has one thread anyway.
+    pub fn cpus(&self, arch: &str) -> usize {
+        let counts = |arguments: &String| arguments.contains("-icount");
+        if arch == "x86_64" || self.make.get("QEMU_ARGS").is_some_and(counts) {
+            return 1;
+        }
+        let smp = self.make.get("SMP").and_then(|smp| smp.parse().ok());
+        smp.unwrap_or(DEFAULT_SMP)
+    }
+
     /// Reads every case of a folder, in the order of their names.
     pub fn all(folder: &Path) -> Result<Vec<Self>, Failure> {
         let mut cases = Vec::new();
@@ -92,5 +108,24 @@ impl Case {
             return Err(fault("what and arch may not be empty".into()));
         }
         Ok(case)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Case;
+
+    fn case(make: &str) -> Case {
+        let text = format!("what = 'x'\narch = ['riscv64']\nmake = {{ {make} }}");
+        toml::from_str(&text).expect("a case")
+    }
+
+    #[test]
+    fn a_case_keeps_as_many_cpus_busy_as_qemu_has_threads_for_them() {
+        assert_eq!(case("").cpus("riscv64"), 2);
+        assert_eq!(case("SMP = '4'").cpus("aarch64"), 4);
+        assert_eq!(case("SMP = '4'").cpus("x86_64"), 1);
+        let counted = case("SMP = '4', QEMU_ARGS = '-icount shift=0,sleep=off'");
+        assert_eq!(counted.cpus("riscv64"), 1);
     }
 }

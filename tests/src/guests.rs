@@ -1,26 +1,62 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! The guests that a case needs, built before its time runs.
+//! What the cases need beside the hypervisor, built before any of them runs.
 //!
-//! scripts/test-guests.sh knows how to build each; what is built already costs
-//! it a second. Cases that run on what is embedded in the hypervisor need none.
+//! Cargo builds one thing at a time, and a case's time is not to run meanwhile.
+//! scripts/test-guests.sh knows how to build each guest; what is built already
+//! costs it a second. Cases on what is embedded in the hypervisor need none.
 
-use std::{path::Path, process::Command};
+use std::{
+    collections::BTreeSet,
+    env,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use crate::{Failure, case::Case};
 
-/// Builds the guests of a case.
-pub fn build(case: &Case, arch: &str) -> Result<(), Failure> {
-    if case.needs.is_empty() {
-        return Ok(());
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let status = Command::new(root.join("scripts/test-guests.sh"))
-        .arg(arch)
-        .args(&case.needs)
-        .status()?;
+/// Builds what makes bundles, so that no case waits for cargo.
+pub fn build_tools() -> Result<(), Failure> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--quiet", "--package", "axhive-tools"]);
+    let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status()?;
     if status.success() {
         Ok(())
     } else {
-        Err(Failure::Guests(case.needs.clone()))
+        Err(Failure::Guests(vec!["axhive-tools".into()]))
     }
+}
+
+/// Returns where that is: beside this program.
+pub fn tools() -> Result<PathBuf, Failure> {
+    Ok(env::current_exe()?.with_file_name("axhive-tools"))
+}
+
+/// Guests that could not be built, with their architectures.
+pub struct Missing<'a>(BTreeSet<(&'a str, &'a str)>);
+
+impl<'a> Missing<'a> {
+    /// Builds all guests of the cases, each once.
+    pub fn after_building(cases: &[(&'a str, &'a Case)]) -> Self {
+        let pairs = |&(arch, case): &(&'a str, &'a Case)| {
+            case.needs.iter().map(move |guest| (arch, guest.as_str()))
+        };
+        let needed: BTreeSet<_> = cases.iter().flat_map(pairs).collect();
+        let fails = |&(arch, guest): &(&str, &str)| !build(arch, guest);
+        Self(needed.into_iter().filter(fails).collect())
+    }
+
+    /// Returns those that a case needs.
+    pub fn of(&self, arch: &str, case: &Case) -> Vec<String> {
+        let needed = case.needs.iter();
+        let missing = needed.filter(|guest| self.0.contains(&(arch, guest.as_str())));
+        missing.cloned().collect()
+    }
+}
+
+fn build(arch: &str, guest: &str) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut script = Command::new(root.join("scripts/test-guests.sh"));
+    // Its words about what is there already are of no use here.
+    let status = script.args([arch, guest]).stdout(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }

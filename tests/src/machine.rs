@@ -2,11 +2,13 @@
 //! One run of a machine: `make justrun` in its own process group.
 //!
 //! The machine is started as a user starts it, so that the tests see what a
-//! user sees. Whatever happens, its whole process group is ended before the
-//! next case begins.
+//! user sees. Its whole process group is ended with the case, and if this
+//! program is ended, by Ctrl-C or killed: make gets a signal then, it ends the
+//! script that boots, and QEMU ends with that (`pdeathsig` here and there).
+//! Machines run side by side: each writes files of its own in build/tests/ARCH.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::Write,
     os::unix::process::CommandExt,
     path::Path,
@@ -14,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Failure, case::Case, console::Console};
+use crate::{Failure, case::Case, console::Console, guests};
 
 /// What must never appear on any console.
 const NEVER: [&str; 2] = ["panicked at", "Unhandled"];
@@ -34,10 +36,15 @@ impl Drop for Machine {
     }
 }
 
-/// Runs a case and leaves its console in `log`.
+/// Runs a case and leaves its console, and what it complained of behind it, in `log`.
 pub fn run(case: &Case, arch: &str, log: &Path) -> Result<(), Failure> {
+    if let Some(folder) = log.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let complaints = log.with_extension("errors");
+    let errors = File::create(&complaints)?;
     let until = Instant::now() + Duration::from_secs(case.timeout_s);
-    let mut machine = Machine(start(case, arch)?);
+    let mut machine = Machine(start(case, arch, log, errors)?);
     let output = machine.0.stdout.take();
     let mut input = machine.0.stdin.take();
     let Some(output) = output else {
@@ -49,21 +56,28 @@ pub fn run(case: &Case, arch: &str, log: &Path) -> Result<(), Failure> {
         result = finish(case, &mut machine, &mut console, until);
     }
     let result = result.and_then(|()| check(case, arch, &console));
-    if let Some(folder) = log.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(log, console.text())?;
+    fs::write(
+        log,
+        console.text().to_owned() + &fs::read_to_string(&complaints)?,
+    )?;
+    fs::remove_file(&complaints)?;
     result
 }
 
-fn start(case: &Case, arch: &str) -> Result<Child, Failure> {
+fn start(case: &Case, arch: &str, log: &Path, errors: File) -> Result<Child, Failure> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut make = Command::new("make");
+    let mut make = Command::new("setpriv");
     make.current_dir(root)
+        .args(["--pdeathsig", "TERM", "make"])
         .args(["-s", "--no-print-directory", "justrun", "A=app"])
         .arg(format!("ARCH={arch}"));
     for (name, value) in &case.make {
         make.arg(format!("{name}={}", case.fill(value, arch)));
+    }
+    if case.make.contains_key("VM") {
+        let bundle = log.with_extension("bundle");
+        make.arg(format!("BUNDLE={}", bundle.display()))
+            .arg(format!("TOOLS={}", guests::tools()?.display()));
     }
     // The settings of an outer make are not for this one.
     make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
@@ -71,7 +85,7 @@ fn start(case: &Case, arch: &str) -> Result<Child, Failure> {
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
+        .stderr(errors)
         .spawn()?;
     Ok(child)
 }

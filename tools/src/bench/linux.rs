@@ -135,6 +135,7 @@ fn counts(arch: Arch, vm_file: &Path) -> Result<Counts, Problem> {
     let (axhive, linux) = arch.entries();
     let user = user_entry(arch)?;
     let image = format!("build/{}/release/app", arch.name());
+    let bundle = format!("build/{}/vms.bundle", arch.name());
     let words = [
         "guests/linux/count.sh",
         axhive,
@@ -144,7 +145,7 @@ fn counts(arch: Arch, vm_file: &Path) -> Result<Counts, Problem> {
         "scripts/qemu.sh",
         arch.name(),
         &image,
-        "build/vms.bundle",
+        &bundle,
     ];
     let text = output(&words, &[("SMP", "1"), ("ONIDLE", "poweroff")])?;
     parse(&text).ok_or_else(|| {
