@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 # Boots AxHive on each machine and CPU it must run on, and expects it to end well.
-# Called by `make test-qemu`; ends with the line `N passed, N failed`.
+# Called by `make test-boot`; ends with the line `N passed, N failed`.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -10,9 +10,9 @@ passed=0 failed=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# boots NAME ARCH SMP [QEMU_ARGS]
+# boots NAME ARCH SMP [QEMU_ARGS]; in the foreground, so that Ctrl-C ends it, too.
 boots() {
-    if ONIDLE=poweroff SMP=$3 QEMU_ARGS=${4:-} timeout "$limit_s" \
+    if ONIDLE=poweroff SMP=$3 QEMU_ARGS=${4:-} timeout --foreground "$limit_s" \
         "$root/scripts/qemu.sh" "$2" "$root/build/$2/release/app" </dev/null >"$log" 2>&1 \
         && grep -q "AxHive .* on $2" "$log"; then
         echo "ok    $1"
