@@ -49,6 +49,11 @@ if [ -f "$bundle" ]; then
     export AXHIVE_BUNDLE=$bundle
 fi
 
+# Nobody else may build this crate, for other CPUs, until its binary is copied.
+mkdir -p "$output"
+exec 9>"$output/image.lock"
+flock 9
+
 name=$(sed -n '/^\[package\]/,/^\[/s/^name *= *"\(.*\)".*/\1/p' "$manifest")
 "$root/scripts/cargo.sh" "$arch" rustc "${arguments[@]}" --bin "$name" -- "${link[@]}"
 mkdir -p "$(dirname "$image")"

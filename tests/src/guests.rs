@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! What the cases need beside the hypervisor, built before any of them runs.
 //!
-//! Cargo builds one thing at a time, and a case's time is not to run meanwhile.
+//! Cargo may keep a case waiting, and the case's time is not to run meanwhile.
 //! scripts/test-guests.sh knows how to build each guest; what is built already
 //! costs it a second. Cases on what is embedded in the hypervisor need none.
 
@@ -12,7 +12,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{Failure, case::Case};
+use crate::{
+    Failure,
+    case::Case,
+    schedule::{self, Task},
+};
 
 /// Builds what makes bundles, so that no case waits for cargo.
 pub fn build_tools() -> Result<(), Failure> {
@@ -41,8 +45,18 @@ impl<'a> Missing<'a> {
             case.needs.iter().map(move |guest| (arch, guest.as_str()))
         };
         let needed: BTreeSet<_> = cases.iter().flat_map(pairs).collect();
-        let fails = |&(arch, guest): &(&str, &str)| !build(arch, guest);
-        Self(needed.into_iter().filter(fails).collect())
+        // All at once: they wait for each other where they must, by cargo's locks.
+        let tasks = needed.into_iter().map(|item| Task {
+            cpus: 1,
+            length: 0,
+            item,
+        });
+        let tasks: Vec<_> = tasks.collect();
+        let jobs = tasks.len();
+        let built = schedule::run_all(tasks, jobs, |(arch, guest)| {
+            (!build(arch, guest)).then_some((arch, guest))
+        });
+        Self(built.into_iter().flatten().collect())
     }
 
     /// Returns those that a case needs.

@@ -56,11 +56,12 @@ pub fn run(case: &Case, arch: &str, log: &Path) -> Result<(), Failure> {
         result = finish(case, &mut machine, &mut console, until);
     }
     let result = result.and_then(|()| check(case, arch, &console));
-    fs::write(
-        log,
-        console.text().to_owned() + &fs::read_to_string(&complaints)?,
-    )?;
+    let complained = fs::read(&complaints)?;
+    let complained = String::from_utf8_lossy(&complained);
+    fs::write(log, [console.text(), &complained].concat())?;
     fs::remove_file(&complaints)?;
+    // The images in it are large, and there elsewhere.
+    let _ = fs::remove_file(log.with_extension("bundle"));
     result
 }
 
