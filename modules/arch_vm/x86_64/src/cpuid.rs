@@ -481,6 +481,15 @@ mod tests {
     }
 
     #[test]
+    fn the_counter_is_said_to_be_invariant_only_if_it_is() {
+        for (host, seen) in [(0, 0), (u32::MAX, INVARIANT_TSC)] {
+            set_cpuid(0x8000_0007, 0, [0, 0, 0, host]);
+            let cpuid = Cpuid::new(1, RATES);
+            assert_eq!(cpuid.get(0x8000_0007, 0, &VCPU), [0, 0, 0, seen]);
+        }
+    }
+
+    #[test]
     fn the_clocks_rates_are_told() {
         let cpuid = cpuid_of_everything(1);
         let clocks = cpuid.get(HYPERVISOR_CLOCKS, 0, &VCPU);

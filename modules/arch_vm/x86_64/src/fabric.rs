@@ -234,3 +234,134 @@ impl<H: AxVMHal> IoDevice for IoApicPage<H> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arch_vm_host::testing::StdHost;
+
+    use super::*;
+    use crate::{
+        irqchip::{
+            lapic::{LocalApic, Time},
+            message::Destination,
+        },
+        testing::host,
+    };
+
+    const DWORD: AccessWidth = AccessWidth::Dword;
+    const SPURIOUS: u64 = 0xf0;
+    const VECTOR: u8 = 0x71;
+
+    /// No timer is used here.
+    struct NoTime;
+
+    impl Time for NoTime {
+        fn now_ns(&self) -> u64 {
+            0
+        }
+
+        fn tsc(&self) -> u64 {
+            0
+        }
+
+        fn ns_at_tsc(&self, _: u64) -> u64 {
+            0
+        }
+    }
+
+    /// Three vCPUs, of which the first is on, with their local APICs enabled.
+    struct Bench {
+        apics: Vec<LocalApic>,
+        fabric: Fabric<StdHost>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let host = host();
+            let mut apics: Vec<_> = (0..3).map(LocalApic::new).collect();
+            for apic in &mut apics {
+                let _ = apic.write_page(SPURIOUS, DWORD, 0x1ff, &NoTime);
+            }
+            let inboxes: Vec<_> = apics.iter().map(|apic| apic.inbox().clone()).collect();
+            let controls: Vec<_> = (0..apics.len())
+                .map(|id| Arc::new(VCpuControl::new(&host, 1, id)))
+                .collect();
+            let fabric = Fabric::new(&inboxes, &controls);
+            Self { apics, fabric }
+        }
+
+        fn send(&self, delivery: Delivery, destination: Destination) -> Starts {
+            let message = Message {
+                destination,
+                delivery,
+                vector: VECTOR,
+                trigger: Trigger::Edge,
+            };
+            self.fabric.send(message, Some(0))
+        }
+
+        /// Tells which vCPUs have the vector pending, and forgets it.
+        fn taken(&mut self) -> Vec<usize> {
+            let mut has = |id: usize| {
+                let apic = &mut self.apics[id];
+                let vector = apic.next();
+                vector.inspect(|vector| apic.acknowledge(*vector)).is_some()
+            };
+            (0..3).filter(|id| has(*id)).collect()
+        }
+    }
+
+    #[test]
+    fn of_all_that_are_named_the_one_of_the_lowest_priority_takes_it() {
+        let mut bench = Bench::new();
+        for (apic, priority) in bench.apics.iter_mut().zip([0x50, 0x20, 0x30]) {
+            apic.set_task_priority(priority);
+        }
+        bench.send(Delivery::LowestPriority, Destination::All);
+        assert_eq!(bench.taken(), [1]);
+        // Whoever is switched off by its software is not there.
+        let _ = bench.apics[1].write_page(SPURIOUS, DWORD, 0xff, &NoTime);
+        bench.send(Delivery::LowestPriority, Destination::All);
+        assert_eq!(bench.taken(), [2]);
+        bench.send(Delivery::Fixed, Destination::All);
+        assert_eq!(bench.taken(), [0]);
+    }
+
+    #[test]
+    fn a_startup_switches_on_who_is_off_and_an_nmi_reaches_the_disabled() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.send(Delivery::Init, Destination::Others), 0);
+        assert_eq!(
+            bench.send(Delivery::Startup, Destination::Physical(2)),
+            0b100
+        );
+        assert_eq!(bench.send(Delivery::Startup, Destination::All), 0b110);
+        let _ = bench.apics[1].write_page(SPURIOUS, DWORD, 0xff, &NoTime);
+        bench.send(Delivery::Nmi, Destination::Others);
+        let nmis = |apic: &mut LocalApic| apic.take_signals().is_some_and(|it| it.nmi);
+        let found: Vec<_> = bench.apics.iter_mut().map(nmis).collect();
+        assert_eq!(found, [false, true, true]);
+    }
+
+    #[test]
+    fn the_timers_wire_goes_to_input_0_of_the_pair_and_to_pin_2() {
+        let mut bench = Bench::new();
+        let fabric = Arc::new(bench.fabric);
+        let mut pins = IoApicPage(fabric.clone());
+        // Pin 2 is an edge for the last CPU.
+        for (register, value) in [(0x15, 2 << 24), (0x14, u64::from(VECTOR))] {
+            pins.write(0, DWORD, register).unwrap();
+            pins.write(0x10, DWORD, value).unwrap();
+        }
+        let mut master = PairPorts::new(fabric.clone(), PairPorts::<StdHost>::MASTER);
+        for (port, value) in [(0, 0x11), (1, 0x20), (1, 4), (1, 1)] {
+            master.write(port, AccessWidth::Byte, value).unwrap();
+        }
+        fabric.set_level(TIMER_INPUT, true);
+        assert!(fabric.has_external(0) && !fabric.has_external(1));
+        assert_eq!(fabric.acknowledge_external(), 0x20);
+        assert!(!fabric.has_external(0));
+        assert_eq!(bench.apics[2].next(), Some(VECTOR));
+        assert_eq!(bench.apics[1].next(), None);
+    }
+}

@@ -109,12 +109,13 @@ mod tests {
     use std::sync::Arc;
 
     use arch_vm_host::testing::StdHost;
+    use axvm::vmid::Flush;
 
     use super::*;
     use crate::{
         exit::Event,
         regs::set_cpuid,
-        svm::{Maps, Svm},
+        svm::{Maps, Svm, vmcb::tlb},
         testing::host,
     };
 
@@ -128,6 +129,34 @@ mod tests {
         let host = host();
         let maps = Arc::new(Maps::new(&host).unwrap());
         Svm::new(&host, features, maps).unwrap()
+    }
+
+    #[test]
+    fn what_a_cpu_tells_besides_is_used() {
+        const RIP: u64 = 0x1000;
+        set_cpuid(EXTENDED_FEATURES, 0, [0, 0, HAS_SVM, 0]);
+        for (offered, next, known, flush) in [
+            (Offered::NESTED_PAGING, RIP + 2, None, tlb::FLUSH_ALL),
+            (
+                Offered::all(),
+                RIP + 3,
+                Some(&[0x90; 15][..]),
+                tlb::FLUSH_ASID,
+            ),
+        ] {
+            set_cpuid(SVM_FEATURES, 0, [0, 16, 0, offered.bits()]);
+            let mut svm = svm(Features::detect().unwrap());
+            svm.go_on_at(RIP);
+            svm.leave_with_assists(RIP + 3, [0x90; 15]);
+            assert_eq!(svm.fetched(), known, "{offered:?}");
+            svm.skip(2);
+            assert_eq!(svm.rip(), next, "{offered:?}");
+            svm.set_address_space(3, Flush::OwnTables);
+            assert_eq!(svm.tlb_control(), flush, "{offered:?}");
+            svm.set_address_space(3, Flush::Everything);
+            svm.set_address_space(3, Flush::OwnTables);
+            assert_eq!(svm.tlb_control(), tlb::FLUSH_ALL, "what is more stays");
+        }
     }
 
     #[test]

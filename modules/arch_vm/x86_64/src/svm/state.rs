@@ -576,6 +576,18 @@ impl<H: AxVMHal> Svm<H> {
         self.vmcb().control.tlb_control != tlb::KEEP
     }
 
+    /// Lets the next entry end with what a CPU with assists tells besides.
+    pub(crate) fn leave_with_assists(&mut self, next_rip: u64, bytes: [u8; 15]) {
+        let control = &mut self.vmcb_mut().control;
+        control.next_rip = next_rip;
+        (control.fetched, control.fetched_bytes) = (bytes.len() as u8, bytes);
+    }
+
+    /// Returns how much the TLB forgets on the next entry.
+    pub(crate) fn tlb_control(&self) -> u32 {
+        self.vmcb().control.tlb_control
+    }
+
     /// Lets exits say that they interrupted the delivery of an event.
     pub(crate) fn interrupt_delivery(&mut self, event: u64) {
         self.vmcb_mut().control.exit_event = event;
