@@ -6,7 +6,7 @@
 
 use core::arch::x86_64::__cpuid;
 use core::arch::{asm, global_asm};
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use rt::arch::{apic, irq, trap};
 use rt::check::{Checked, hold, same};
@@ -18,7 +18,13 @@ const CLASS: u64 = (trap::IPI >> 4) as u64;
 const EXITS: u32 = 8;
 const SPINS: u32 = 2000;
 
+/// So many NMIs send another one each.
+const CHAINED: u32 = 3;
+
 static NMIS: AtomicU32 = AtomicU32::new(0);
+/// Where the first one's frame was, and how many were not there.
+static FRAME: AtomicU64 = AtomicU64::new(0);
+static ELSEWHERE: AtomicU32 = AtomicU32::new(0);
 /// How many NMIs there were when the first was about to end.
 static SEEN: AtomicU32 = AtomicU32::new(0);
 
@@ -37,6 +43,7 @@ nmi_handler:
     push    r10
     push    r11
     cld
+    mov     rdi, rsp
     call    {handler}
     pop     r11
     pop     r10
@@ -119,14 +126,23 @@ fn one_by_one() -> Checked {
     send_nmi();
     pass_time();
     trap::init();
-    same("NMIs", NMIS.load(SeqCst), 2)?;
-    same("NMIs at the end of the first", SEEN.load(SeqCst), 1)
+    same("NMIs", NMIS.load(SeqCst), CHAINED + 1)?;
+    same("NMIs at the end of the first", SEEN.load(SeqCst), 1)?;
+    same("NMIs upon a frame", ELSEWHERE.load(SeqCst), 0)
 }
 
-extern "C" fn on_nmi() {
-    if NMIS.fetch_add(1, SeqCst) == 0 {
+extern "C" fn on_nmi(frame: u64) {
+    let before = NMIS.fetch_add(1, SeqCst);
+    if before == 0 {
+        FRAME.store(frame, SeqCst);
+    } else if frame != FRAME.load(SeqCst) {
+        ELSEWHERE.fetch_add(1, SeqCst);
+    }
+    if before < CHAINED {
         send_nmi();
         pass_time();
+    }
+    if before == 0 {
         SEEN.store(NMIS.load(SeqCst), SeqCst);
     }
 }

@@ -14,7 +14,9 @@ pub(crate) enum Exit {
     Window,
     /// The guest writes CR8.
     TaskPriority,
-    /// The guest is about to end its NMI.
+    /// The guest is about to return from its NMI.
+    NmiReturns,
+    /// The guest has ended its NMI.
     NmiEnds,
     /// It is finished; only what comes before an entry is left.
     Answered,

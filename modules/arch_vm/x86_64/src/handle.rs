@@ -33,7 +33,7 @@ pub(crate) const CALL_VERSION: u64 = 0;
 const CALL_UNKNOWN: u64 = u64::MAX;
 const TRIPLE_FAULT: u64 = 0x7f;
 /// DR6: a single step.
-const DR6_STEP: u64 = 1 << 14;
+pub(crate) const DR6_STEP: u64 = 1 << 14;
 pub(crate) const LENGTH_CPUID: u8 = 2;
 pub(crate) const LENGTH_MSR: u8 = 2;
 const LENGTH_HLT: u8 = 1;
@@ -73,6 +73,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
                 self.interrupts.nmi_ends();
                 Step::Resume
             }
+            Exit::NmiReturns => self.nmi_returns(),
             Exit::TaskPriority => self.write_task_priority(),
             Exit::SetXcr => self.set_xcr(),
             Exit::Skip(length) => self.done(length, ExitKind::Other),
@@ -83,6 +84,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
                 self.load_breakpoints();
                 self.count(ExitKind::Other)
             }
+            Exit::Exception(Exception::DEBUG) if self.has_stepped_out() => Step::Resume,
             Exit::Exception(exception) => self.deliver_again(exception),
             Exit::Shutdown => Step::Leave(Leave::Unhandled {
                 code: TRIPLE_FAULT,

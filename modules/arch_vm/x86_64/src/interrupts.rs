@@ -19,15 +19,17 @@ use crate::{
     backend::{Backend, NmiWatch},
     exit::Event,
     fabric::Starts,
-    handle::Step,
+    handle::{DR6_STEP, Step},
     irqchip::lapic::{self, Effect, LocalApic, Mode, NEVER, Signals, Time},
     pc::boot::BootState,
-    regs::{self, Msr},
+    regs::{self, Msr, RFLAGS},
     timer::GuestTime,
     vcpu::VCpu,
 };
 
 const PRIORITY_SHIFT: u32 = 4;
+/// In DR6: which breakpoints were met.
+const DR6_BREAKPOINTS: u64 = 0xf;
 
 /// One vCPU's interrupts.
 pub(crate) struct Interrupts {
@@ -41,6 +43,10 @@ pub(crate) struct Interrupts {
     has_window: bool,
     has_nmi: bool,
     in_nmi: bool,
+    /// Where it is about to return from its NMI.
+    returns_at: Option<u64>,
+    /// It leaves behind the instruction that returns.
+    steps_out: bool,
     /// CR8 as the guest last left it.
     shown_priority: u8,
     /// Others that this vCPU has started and that are switched off.
@@ -60,6 +66,8 @@ impl Interrupts {
             has_window: false,
             has_nmi: false,
             in_nmi: false,
+            returns_at: None,
+            steps_out: false,
             shown_priority: 0,
             starts: 0,
             armed_ns: NEVER,
@@ -73,12 +81,15 @@ impl Interrupts {
         self.has_window = false;
         self.has_nmi = false;
         self.in_nmi = false;
+        self.returns_at = None;
+        self.steps_out = false;
         self.shown_priority = 0;
     }
 
     /// The guest's NMI has ended.
     pub(crate) fn nmi_ends(&mut self) {
         self.in_nmi = false;
+        self.returns_at = None;
         self.is_stale = true;
     }
 
@@ -129,8 +140,8 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         if self.interrupts.waits_for_startup {
             return self.keep_waiting();
         }
-        if self.interrupts.has_nmi && !self.interrupts.in_nmi && !self.backend.has_event() {
-            self.inject_nmi();
+        if self.interrupts.has_nmi {
+            self.show_nmi();
         }
         self.show_vectors();
         match self.interrupts.is_halted {
@@ -144,9 +155,52 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         Step::Leave(Leave::Halt)
     }
 
+    /// Injects an NMI, or has the guest leave when it can take it.
+    fn show_nmi(&mut self) {
+        let returns_at = self.interrupts.returns_at;
+        if returns_at.is_some_and(|at| at != self.backend.rip()) {
+            self.interrupts.nmi_ends();
+        }
+        match (self.interrupts.in_nmi, self.backend.has_event()) {
+            (false, false) => self.inject_nmi(),
+            // It is interrupted as soon as what comes first was delivered.
+            (false, true) => self.control.request(Request::Event),
+            (true, _) if returns_at.is_some() => self.step_out(),
+            (true, _) => {}
+        }
+    }
+
+    /// The guest is about to return from its NMI, and takes no other before it has:
+    /// each would find the frame of the last one still on the stack.
+    pub(crate) fn nmi_returns(&mut self) -> Step {
+        self.backend.watch_nmi_end(NmiWatch::Off);
+        self.interrupts.returns_at = Some(self.backend.rip());
+        self.interrupts.is_stale = true;
+        Step::Resume
+    }
+
+    /// Has the guest leave behind one instruction, which brings flags of its own.
+    fn step_out(&mut self) {
+        self.interrupts.steps_out = true;
+        let flags = self.backend.rflags() | RFLAGS::TRAP::SET.value;
+        self.backend.set_rflags(flags);
+    }
+
+    /// Takes a #DB that is nobody's but [`Self::step_out`]'s; tells whether it was.
+    pub(crate) fn has_stepped_out(&mut self) -> bool {
+        if !core::mem::take(&mut self.interrupts.steps_out) {
+            return false;
+        }
+        self.interrupts.nmi_ends();
+        let dr6 = self.backend.dr6() & !DR6_STEP;
+        self.backend.set_dr6(dr6);
+        dr6 & DR6_BREAKPOINTS == 0
+    }
+
     fn inject_nmi(&mut self) {
         self.interrupts.has_nmi = false;
         self.interrupts.in_nmi = true;
+        self.interrupts.returns_at = None;
         self.interrupts.is_halted = false;
         self.backend.inject(Event::Nmi);
         self.backend.watch_nmi_end(NmiWatch::On);

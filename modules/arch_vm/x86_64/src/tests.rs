@@ -21,6 +21,8 @@ type VCpu = crate::vcpu::VCpu<StdHost, Svm<StdHost>>;
 const INTR: u64 = 0x60;
 const CR8_WRITE: u64 = 0x18;
 const CPUID: u64 = 0x72;
+const DEBUG: u64 = 0x41;
+const IRET: u64 = 0x74;
 const IOIO: u64 = 0x7b;
 const MSR: u64 = 0x7c;
 const SHUTDOWN: u64 = 0x7f;
@@ -439,6 +441,48 @@ fn an_event_that_cannot_be_delivered_does_not_keep_the_cpu() {
             assert_eq!(left, Step::Leave(Leave::Nothing), "the host takes its turn");
             assert!(vcpu.backend.has_event());
         }
+    });
+}
+
+/// Shows what is pending, and returns the event that comes of it.
+fn shown(vcpu: &mut VCpu) -> Option<(u64, u64, u64)> {
+    vcpu.show_interrupts();
+    vcpu.backend.event()
+}
+
+#[test]
+fn an_nmi_comes_behind_the_return_from_the_last_one() {
+    const NMI_EVENT: Option<(u64, u64, u64)> = Some((2, 2, 0));
+    const STEP: u64 = 1 << 8;
+    with_bound_vcpu(0, |vcpu| {
+        let send = |vcpu: &VCpu| vcpu.interrupts.apic.inbox().send_nmi();
+        send(vcpu);
+        assert_eq!(shown(vcpu), NMI_EVENT);
+        leave(vcpu, INTR, [0; 2]);
+        send(vcpu);
+        assert_eq!(shown(vcpu), None, "the first has not ended");
+        leave(vcpu, IRET, [0; 2]);
+        assert_eq!(shown(vcpu), None, "nor has it now");
+        assert_eq!(vcpu.backend.rflags() & STEP, STEP);
+        leave(vcpu, DEBUG, [0; 2]);
+        assert_eq!((shown(vcpu), vcpu.backend.dr6() & 1 << 14), (NMI_EVENT, 0));
+        // Nobody waits for the end of this one, and the next comes long after.
+        vcpu.backend.set_rflags(2);
+        leave(vcpu, IRET, [0; 2]);
+        assert_eq!((shown(vcpu), vcpu.backend.rflags()), (None, 2));
+        leave(vcpu, CPUID, [0; 2]);
+        send(vcpu);
+        assert_eq!(shown(vcpu), NMI_EVENT);
+    });
+}
+
+#[test]
+fn an_nmi_that_an_exception_keeps_back_comes_soon() {
+    with_bound_vcpu(0, |vcpu| {
+        leave(vcpu, VMRUN, [0; 2]);
+        vcpu.interrupts.apic.inbox().send_nmi();
+        assert_eq!(shown(vcpu), UNDEFINED);
+        assert!(vcpu.control.has_request(), "the guest is interrupted");
     });
 }
 

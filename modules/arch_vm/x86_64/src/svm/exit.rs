@@ -73,7 +73,7 @@ pub(super) fn decode(control: &Control) -> Exit {
 fn rare(code: u64, control: &Control) -> Exit {
     match code {
         _ if code as u32 == INVALID => Exit::Failed(code),
-        IRET => Exit::NmiEnds,
+        IRET => Exit::NmiReturns,
         CR8_WRITE => Exit::TaskPriority,
         XSETBV => Exit::SetXcr,
         WBINVD | INVD => Exit::Skip(2),
