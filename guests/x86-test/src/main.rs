@@ -2,7 +2,8 @@
 //! x86-test: tries what a PC promises, and what a program could do to it.
 //!
 //! The same image for bare QEMU and for AxHive, x86_64 only; elsewhere an empty
-//! program. Everything runs on the boot CPU. The first check that fails ends the
+//! program. Everything runs on the boot CPU, but for what is asked for by a word on
+//! the command line (`hostile`, `starts`). The first check that fails ends the
 //! run, and the machine is powered off as failed.
 //!
 //! Spec: Intel SDM; AMD64 APM.
@@ -17,6 +18,8 @@ mod accesses;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod execute;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod hostile;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod interrupts;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod opcodes;
@@ -24,6 +27,8 @@ mod opcodes;
 mod privileged;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod registers;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod starts;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod strings;
 
@@ -37,21 +42,24 @@ use rt::{
 rt::guest!("x86-test", sequence, secondary);
 
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
-fn sequence(_machine: &'static Machine) -> Result<Ending, Failure> {
+fn sequence(machine: &'static Machine) -> Result<Ending, Failure> {
     arch::irq::init_machine()?;
     arch::irq::mask();
+    if hostile::run(machine)? {
+        return Ok(Ending::Done);
+    }
     execute::init();
     privileged::run()?;
     registers::run()?;
     accesses::run()?;
     strings::run()?;
     interrupts::run()?;
+    hostile::deadlines()?;
     opcodes::run()?;
     Ok(Ending::Done)
 }
 
-// No CPU is ever started.
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
-fn secondary(_index: usize) -> ! {
-    arch::smp::stop()
+fn secondary(index: usize) -> ! {
+    starts::secondary(index)
 }
