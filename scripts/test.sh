@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 # Runs everything that must hold, and ends with the line `N passed, N failed`.
 # Each step counts the tests that it ran; a step that counts none counts as one itself.
-# A failing step does not keep the next from running. What needs no other machine is tested beside
-# what does: each half has its own profile, so that cargo hardly ever lets one wait for the other.
+# A failing step does not keep the next from running. What is built for this machine is tested beside
+# what is built for the others: each half has its own profile, so that cargo hardly ever lets one
+# wait for the other. The system tests have the CPUs to themselves.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$root" || exit 2
@@ -54,15 +55,8 @@ of_this_machine() {
 }
 
 of_the_others() {
-    local arch
     step "lints of what runs on other machines" "${make[@]}" clippy-machines
     step "boots" "${make[@]}" test-boot
-    step "system tests" "${make[@]}" test-qemu
-    # They count instructions, so that it does not matter how many run at once.
-    for arch in riscv64 aarch64 x86_64; do
-        step "unit costs of $arch" "${make[@]}" bench ARCH="$arch" BENCH=--check &
-    done
-    wait
 }
 
 for arch in riscv64 aarch64 x86_64; do
@@ -70,5 +64,11 @@ for arch in riscv64 aarch64 x86_64; do
 done
 of_this_machine &
 of_the_others &
+wait
+step "system tests" "${make[@]}" test-qemu
+# They count instructions, so that it does not matter how many run at once.
+for arch in riscv64 aarch64 x86_64; do
+    step "unit costs of $arch" "${make[@]}" bench ARCH="$arch" BENCH=--check &
+done
 wait
 awk '{ p += $1; f += $2 } END { print p " passed, " f " failed"; exit f > 0 }' "$work/results"
