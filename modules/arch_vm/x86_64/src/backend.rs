@@ -11,6 +11,7 @@ use axvm::{AxVMHal, Result, vmid::Flush};
 use crate::{
     exit::{Event, Exit},
     insn::{CodeSize, SegmentName},
+    irqchip::lapic::{Given, Mode},
     nested::{Bits, Nested},
     pc::boot::BootState,
     svm::{self, Svm},
@@ -83,7 +84,9 @@ impl<H: AxVMHal> Maps<H> {
     pub(crate) fn new(hal: &H, features: Features) -> Result<Self> {
         Ok(match features {
             Features::Svm(features) => Self::Svm(features, Arc::new(svm::Maps::new(hal)?)),
-            Features::Vmx(features) => Self::Vmx(features, Arc::new(vmx::Maps::new(hal)?)),
+            Features::Vmx(features) => {
+                Self::Vmx(features, Arc::new(vmx::Maps::new(hal, features)?))
+            }
         })
     }
 }
@@ -185,6 +188,9 @@ backend! {
         was_delivering() -> bool;
         /// Returns CR8.
         task_priority() -> u8;
+        /// Tells whether the hardware delivers the vectors of a local APIC that is
+        /// enabled and reached like this.
+        delivers(mode: Mode) -> bool;
     }
     changes {
         /// Puts all registers to where the guest starts.
@@ -221,6 +227,10 @@ backend! {
         close_window();
         /// Sets CR8.
         set_task_priority(priority: u8);
+        /// Has the hardware deliver the local APIC's vectors.
+        give_apic(mode: Mode, given: Given);
+        /// Withdraws [`Self::give_apic`].
+        take_apic();
         /// Makes the guest leave when its NMI ends.
         watch_nmi_end(watch: NmiWatch);
         /// Lets the guest have the debug registers, or makes it leave at the first access.

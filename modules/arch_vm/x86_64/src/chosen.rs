@@ -21,7 +21,7 @@ pub struct CreateConfig<H: AxVMHal> {
     pub(crate) machine: Arc<Machine<H>>,
     pub(crate) devices: Arc<AxVmDevices>,
     pub(crate) id: VCpuId,
-    pub(crate) interrupts: Interrupts,
+    pub(crate) interrupts: Interrupts<H>,
 }
 
 /// One vCPU.
@@ -67,7 +67,8 @@ impl<H: AxVMHal> AxArchVCpu for X86VCpu<H> {
                 Hardware::Svm(VCpu::new(config, svm)?)
             }
             Maps::Vmx(features, maps) => {
-                let vmx = Vmx::new(&machine.hal, *features, maps.clone())?;
+                let apic = config.interrupts.apic.page().clone();
+                let vmx = Vmx::new(&machine.hal, *features, maps.clone(), apic)?;
                 Hardware::Vmx(VCpu::new(config, vmx)?)
             }
         };

@@ -18,6 +18,10 @@ pub(crate) enum Exit {
     NmiReturns,
     /// The guest has ended its NMI.
     NmiEnds,
+    /// The hardware has ended a level-triggered interrupt of this vector.
+    EndOfLevel(u8),
+    /// The hardware has written a register of the local APIC, at this offset.
+    ApicWritten(u64),
     /// It is finished; only what comes before an entry is left.
     Answered,
     /// CPUID.

@@ -75,6 +75,8 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             }
             Exit::NmiReturns => self.nmi_returns(),
             Exit::TaskPriority => self.write_task_priority(),
+            Exit::EndOfLevel(vector) => self.level_ends(vector),
+            Exit::ApicWritten(offset) => self.apic_written(offset),
             Exit::SetXcr => self.set_xcr(),
             Exit::Skip(length) => self.done(length, ExitKind::Other),
             Exit::Undefined => self.fault(Exception::UNDEFINED),

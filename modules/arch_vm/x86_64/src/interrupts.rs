@@ -13,7 +13,10 @@
 //! "Multiple-Processor Initialization", "Handling Multiple NMIs".
 
 use axdevice::PowerRequest;
-use axvm::{AccessWidth, AxVCpuExitReason as Leave, AxVMHal, GuestPhysAddr, Request, VCpuId};
+use axvm::{
+    AccessWidth, AxVCpuExitReason as Leave, AxVMHal, ExitKind, GuestPhysAddr, Request, Result,
+    VCpuId,
+};
 
 use crate::{
     backend::{Backend, NmiWatch},
@@ -32,8 +35,8 @@ const PRIORITY_SHIFT: u32 = 4;
 const DR6_BREAKPOINTS: u64 = 0xf;
 
 /// One vCPU's interrupts.
-pub(crate) struct Interrupts {
-    pub(crate) apic: LocalApic,
+pub(crate) struct Interrupts<H: AxVMHal> {
+    pub(crate) apic: LocalApic<H>,
     /// What is pending may differ from what the guest was shown.
     pub(crate) is_stale: bool,
     /// It waits in HLT.
@@ -55,11 +58,11 @@ pub(crate) struct Interrupts {
     armed_ns: u64,
 }
 
-impl Interrupts {
+impl<H: AxVMHal> Interrupts<H> {
     /// Makes what a vCPU has at power-on.
-    pub(crate) fn new(id: VCpuId) -> Self {
-        Self {
-            apic: LocalApic::new(id as u32),
+    pub(crate) fn new(hal: &H, id: VCpuId) -> Result<Self> {
+        Ok(Self {
+            apic: LocalApic::new(hal, id as u32)?,
             is_stale: true,
             is_halted: false,
             waits_for_startup: id != 0,
@@ -71,7 +74,7 @@ impl Interrupts {
             shown_priority: 0,
             starts: 0,
             armed_ns: NEVER,
-        }
+        })
     }
 
     /// Forgets what a CPU that starts anew does not have.
@@ -209,6 +212,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     /// Injects the highest vector, and opens a window for what cannot be taken yet,
     /// be it that CR8 has to fall first.
     fn show_vectors(&mut self) {
+        self.give_apic();
         let mut pending = self.pending();
         if pending.is_some() && self.backend.can_interrupt() {
             self.inject_pending();
@@ -225,6 +229,36 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             }
             None => {}
         }
+    }
+
+    /// Lets the hardware deliver the local APIC's vectors, where it does that.
+    #[inline]
+    fn give_apic(&mut self) {
+        let mode = self.interrupts.apic.enabled_mode();
+        if !self.backend.delivers(mode) {
+            self.interrupts.apic.take_back();
+            return self.backend.take_apic();
+        }
+        let given = self.interrupts.apic.give();
+        self.backend.give_apic(mode, given);
+        if given.is_due && self.backend.can_interrupt() {
+            self.interrupts.is_halted = false;
+        }
+    }
+
+    /// The hardware has ended an interrupt that somebody else waits for.
+    pub(crate) fn level_ends(&mut self, vector: u8) -> Step {
+        self.machine.fabric.end(vector);
+        self.interrupts.is_stale = true;
+        self.count(ExitKind::SysReg)
+    }
+
+    /// The hardware has written a register of the local APIC for the guest.
+    pub(crate) fn apic_written(&mut self, offset: u64) -> Step {
+        let now = now(&self.machine.hal, &self.machine.time, self.tsc_offset);
+        let effect = self.interrupts.apic.written(offset, &now);
+        self.follow(effect);
+        self.count(ExitKind::SysReg)
     }
 
     /// Returns the priority of what the guest would take.
@@ -339,8 +373,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         let priority = self.backend.task_priority();
         if priority != self.interrupts.shown_priority {
             self.interrupts.shown_priority = priority;
-            let priority = priority.wrapping_shl(PRIORITY_SHIFT);
-            self.interrupts.apic.set_task_priority(priority);
+            self.interrupts.apic.set_task_class(priority);
         }
     }
 

@@ -52,7 +52,7 @@ pub(crate) struct VCpu<H: AxVMHal, B> {
     pub(crate) msrs: Msrs,
     pub(crate) clocks: Clocks,
     pub(crate) extended: Extended<H>,
-    pub(crate) interrupts: Interrupts,
+    pub(crate) interrupts: Interrupts<H>,
     /// What its counter is ahead of the host's, modulo 2^64.
     pub(crate) tsc_offset: u64,
     /// It made a call whose answer goes to RAX.

@@ -44,7 +44,7 @@ const TRIGGER: (u64, u64) = (0x4d0, 2);
 pub struct X86Vm<H: AxVMHal> {
     machine: Arc<Machine<H>>,
     /// The local APICs, until their vCPUs are made.
-    interrupts: Lock<Vec<Option<Interrupts>>>,
+    interrupts: Lock<Vec<Option<Interrupts<H>>>>,
 }
 
 impl<H: AxVMHal> ArchVm for X86Vm<H> {
@@ -75,7 +75,9 @@ impl<H: AxVMHal> ArchVm for X86Vm<H> {
             tsc_hz: time.tsc_hz,
             apic_hz: lapic::TIMER_HZ,
         };
-        let interrupts: Vec<_> = (0..parts.controls.len()).map(Interrupts::new).collect();
+        let interrupts = (0..parts.controls.len())
+            .map(|id| Interrupts::new(parts.hal, id))
+            .collect::<Result<Vec<_>>>()?;
         let inboxes: Vec<_> = interrupts
             .iter()
             .map(|vcpu| vcpu.apic.inbox().clone())

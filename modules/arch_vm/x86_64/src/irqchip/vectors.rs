@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! Sets of the 256 vectors, with and without concurrent writers.
+//! Sets of the 256 vectors that many write at once.
 //!
 //! Spec: Intel SDM vol. 3, "Interrupt Acceptance for Fixed Interrupts".
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-const WORDS: usize = 4;
+pub(super) const WORDS: usize = 4;
 
 /// Returns the word of a vector and its bit there.
 fn place(vector: u8) -> (usize, u64) {
@@ -28,35 +28,6 @@ fn register(words: [u64; WORDS], index: usize) -> u32 {
     match index & 1 {
         0 => word as u32,
         _ => (word >> 32) as u32,
-    }
-}
-
-/// A set that its owner alone sees.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct VectorSet([u64; WORDS]);
-
-impl VectorSet {
-    pub(super) fn insert(&mut self, vector: u8) {
-        let (index, bit) = place(vector);
-        if let Some(word) = self.0.get_mut(index) {
-            *word |= bit;
-        }
-    }
-
-    pub(super) fn remove(&mut self, vector: u8) {
-        let (index, bit) = place(vector);
-        if let Some(word) = self.0.get_mut(index) {
-            *word &= !bit;
-        }
-    }
-
-    pub(super) fn highest(&self) -> Option<u8> {
-        highest(self.0)
-    }
-
-    /// Returns one of the eight registers that show the set.
-    pub(super) fn register(&self, index: usize) -> u32 {
-        register(self.0, index)
     }
 }
 
@@ -99,11 +70,28 @@ impl SharedVectorSet {
         self.words().into_iter().fold(0, |all, word| all | word) == 0
     }
 
+    /// Takes out all vectors, and returns them; a word that is empty is not written.
+    pub(super) fn take(&self) -> [u64; WORDS] {
+        let [a, b, c, d] = &self.0;
+        [a, b, c, d].map(|word| match word.load(SeqCst) {
+            0 => 0,
+            _ => word.swap(0, SeqCst),
+        })
+    }
+
+    /// Adds vectors.
+    pub(super) fn add(&self, vectors: [u64; WORDS]) {
+        for (word, bits) in self.0.iter().zip(vectors) {
+            word.fetch_or(bits, SeqCst);
+        }
+    }
+
     pub(super) fn clear(&self) {
         self.0.iter().for_each(|word| word.store(0, SeqCst));
     }
 
-    fn words(&self) -> [u64; WORDS] {
+    /// Returns the set, 64 vectors a word.
+    pub(super) fn words(&self) -> [u64; WORDS] {
         let [a, b, c, d] = &self.0;
         [a, b, c, d].map(|word| word.load(SeqCst))
     }
@@ -130,29 +118,26 @@ mod tests {
         #[test]
         fn sets_hold_what_was_put_in(steps in prop::collection::vec(any::<(u8, bool)>(), 0..100)) {
             let mut model = BTreeSet::new();
-            let mut own = VectorSet::default();
             let shared = SharedVectorSet::default();
             for (vector, adds) in steps {
                 match adds {
                     true => {
-                        own.insert(vector);
                         prop_assert_eq!(shared.insert(vector), model.insert(vector));
                     }
                     false => {
-                        own.remove(vector);
                         shared.remove(vector);
                         model.remove(&vector);
                     }
                 }
-                prop_assert_eq!(own.highest(), model.last().copied());
                 prop_assert_eq!(shared.highest(), model.last().copied());
                 prop_assert_eq!(shared.contains(vector), adds);
-                let bit = own.register(usize::from(vector / 32)) >> (vector % 32) & 1;
+                let bit = shared.register(usize::from(vector / 32)) >> (vector % 32) & 1;
                 prop_assert_eq!(bit == 1, adds);
-                for index in 0..9 {
-                    prop_assert_eq!(own.register(index), shared.register(index));
-                }
             }
+            let all = shared.take();
+            prop_assert_eq!(shared.highest(), None);
+            shared.add(all);
+            prop_assert_eq!(shared.highest(), model.last().copied());
             shared.clear();
             prop_assert_eq!(shared.highest(), None);
         }

@@ -24,6 +24,7 @@ use crate::{
     frame::{RAX, RSP},
     frames::Frames,
     insn::{CodeSize, SegmentName},
+    irqchip::lapic::{Given, Mode},
     pc::boot::{self, BootState},
     regs::{self, EFER, Msr, RFLAGS, bits},
     vcpu::VCpu,
@@ -510,6 +511,19 @@ impl<H: AxVMHal> Svm<H> {
         control.vintr = vintr.get();
         control.intercept_first &= !FIRST::VINTR::SET.value;
     }
+
+    /// The local APIC is left to software.
+    #[inline]
+    pub(crate) fn delivers(&self, _mode: Mode) -> bool {
+        false
+    }
+
+    /// Is not asked for.
+    pub(crate) fn give_apic(&mut self, _mode: Mode, _given: Given) {}
+
+    /// There is nothing to withdraw.
+    #[inline]
+    pub(crate) fn take_apic(&mut self) {}
 
     /// Returns CR8.
     #[inline]

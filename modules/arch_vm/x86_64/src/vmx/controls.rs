@@ -44,11 +44,15 @@ bitflags! {
     /// What later CPUs added.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) struct Secondary: u32 {
+        const APIC_ACCESSES = 1 << 0;
         const EPT = 1 << 1;
         const RDTSCP = 1 << 3;
+        const X2APIC = 1 << 4;
         const VPID = 1 << 5;
         const WBINVD = 1 << 6;
         const UNRESTRICTED_GUEST = 1 << 7;
+        const APIC_REGISTERS = 1 << 8;
+        const INTERRUPT_DELIVERY = 1 << 9;
         const INVPCID = 1 << 12;
     }
 }
@@ -137,6 +141,18 @@ register_bitfields![u64,
         FETCH OFFSET(2) NUMBITS(1) [],
         HAS_LINEAR OFFSET(7) NUMBITS(1) [],
         IS_FINAL OFFSET(8) NUMBITS(1) []
+    ],
+    /// What an access to the local APIC's page was.
+    pub(super) APIC_ACCESS [
+        OFFSET OFFSET(0) NUMBITS(12) [],
+        KIND OFFSET(12) NUMBITS(4) [
+            Read = 0,
+            Write = 1,
+            Fetch = 2,
+            Delivery = 3,
+            PhysicalDelivery = 10,
+            Walk = 15
+        ]
     ],
     /// What an access to a control register was.
     pub(super) CR_ACCESS [

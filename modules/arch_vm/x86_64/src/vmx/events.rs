@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! What is delivered to the guest, and making it leave when it can take more.
 //!
-//! An event waits in the vCPU until the next entry. CR8 is in the virtual APIC
-//! page, where the guest changes it without an exit unless it falls below the
-//! threshold.
+//! An event waits in the vCPU until the next entry. CR8 is in the page of the local
+//! APIC's registers, where the guest changes it without an exit unless it falls
+//! below the threshold.
 //!
 //! Spec: Intel SDM 3, "Event Injection", "TPR Shadow", "Interrupt-Window Exiting
 //! and Virtual-Interrupt Delivery", "Virtual NMIs".
@@ -15,7 +15,7 @@ use super::{
     Vmx,
     controls::{Blocking, EVENT, Primary},
     fields::{INTERRUPTIBILITY, PRIMARY_CONTROLS, VECTORING_ERROR, VECTORING_EVENT},
-    state::{Pending, TASK_PRIORITY, VIRTUAL_APIC_PAGE},
+    state::Pending,
     vmcs,
 };
 use crate::{
@@ -112,8 +112,8 @@ impl<H: AxVMHal> Vmx<H> {
 
     /// Makes the guest leave as soon as it can take an interrupt of this priority.
     pub(crate) fn open_window(&mut self, priority: u8) {
-        let masked_by = self.task_priority();
-        if priority > masked_by {
+        // A CPU that has the local APIC leaves for no threshold, nor has to.
+        if self.is_apic_given() || priority > self.task_priority() {
             self.change_primary(|word| word | Primary::INTERRUPT_WINDOW);
         } else {
             self.close_window();
@@ -128,25 +128,16 @@ impl<H: AxVMHal> Vmx<H> {
         self.set_threshold(0);
     }
 
-    /// Returns where the virtual APIC page has CR8, in its upper half.
-    fn task_priority_slot(&self) -> *mut u8 {
-        let page = self.frames.pointer(VIRTUAL_APIC_PAGE);
-        page.wrapping_add(TASK_PRIORITY)
-    }
-
     /// Returns CR8.
     #[inline]
     pub(crate) fn task_priority(&self) -> u8 {
-        // SAFETY: the frame is this value's, and the CPU uses it in `enter` only.
-        unsafe { self.task_priority_slot().read_volatile() >> 4 }
+        self.apic.task_class()
     }
 
     /// Sets CR8.
     #[inline]
     pub(crate) fn set_task_priority(&mut self, priority: u8) {
-        let value = (priority & 0xf) << 4;
-        // SAFETY: as for `task_priority`.
-        unsafe { self.task_priority_slot().write_volatile(value) };
+        self.apic.set_task_class(priority);
     }
 
     /// Makes the guest leave when its NMI ends.

@@ -47,12 +47,14 @@ const WRMSR: u32 = 32;
 const MWAIT: u32 = 36;
 const MONITOR: u32 = 39;
 const TPR_BELOW_THRESHOLD: u32 = 43;
+const END_OF_INTERRUPT: u32 = 45;
 const EPT_VIOLATION_REASON: u32 = 48;
 const INVEPT: u32 = 50;
 const PREEMPTION_TIMER: u32 = 52;
 const INVVPID: u32 = 53;
 const WBINVD: u32 = 54;
 const XSETBV: u32 = 55;
+const APIC_WRITE: u32 = 56;
 const VMFUNC: u32 = 59;
 const ENCLS: u32 = 60;
 const RDSEED: u32 = 61;
@@ -90,6 +92,8 @@ fn rare_exit(reason: u32) -> Exit {
     match reason {
         EXCEPTION_OR_NMI => event(),
         NMI_WINDOW => Exit::NmiEnds,
+        END_OF_INTERRUPT => Exit::EndOfLevel(vmcs::read(QUALIFICATION) as u8),
+        APIC_WRITE => Exit::ApicWritten(vmcs::read(QUALIFICATION)),
         XSETBV => Exit::SetXcr,
         WBINVD | INVD => Exit::Skip(2),
         RDPMC => Exit::Protection,

@@ -74,7 +74,15 @@ pub(crate) struct Features {
     pub(super) exit: u32,
     pub(super) entry: u32,
     pub(super) translation: Translation,
+    /// What there is of [`APIC`].
+    pub(super) apic: Secondary,
 }
+
+/// What virtualizes local APICs.
+const APIC: Secondary = Secondary::APIC_ACCESSES
+    .union(Secondary::X2APIC)
+    .union(Secondary::APIC_REGISTERS)
+    .union(Secondary::INTERRUPT_DELIVERY);
 
 /// A word of controls as its capability register describes it.
 #[derive(Clone, Copy)]
@@ -127,7 +135,8 @@ impl Features {
         if Primary::from_bits_truncate(primary).intersects(cr3_exits) {
             return Err(Error::Unsupported("its VMX exits at each write of CR3"));
         }
-        let secondary = Word::of(SECONDARY).choose(
+        let offered = Word::of(SECONDARY);
+        let secondary = offered.choose(
             (Secondary::EPT | Secondary::VPID | Secondary::UNRESTRICTED_GUEST).bits(),
             (Secondary::RDTSCP | Secondary::INVPCID | Secondary::WBINVD).bits(),
             "its VMX lacks EPT, VPID or unrestricted guests",
@@ -145,6 +154,7 @@ impl Features {
             exit: word(EXIT).choose(ExitControls::all().bits(), 0, what)?,
             entry: word(ENTRY).choose(required_entry().bits(), 0, what)?,
             translation,
+            apic: Secondary::from_bits_truncate(offered.may_be_one) & APIC,
         })
     }
 

@@ -86,6 +86,8 @@ pub(super) const GUEST_GS: SegmentFields = segment(5);
 pub(super) const GUEST_LDTR: SegmentFields = segment(6);
 pub(super) const GUEST_TR: SegmentFields = segment(7);
 
+pub(super) const INTERRUPT_STATUS: Field<u16> = field(0x0810);
+
 pub(super) const HOST_ES: Field<u16> = field(0x0c00);
 pub(super) const HOST_CS: Field<u16> = field(0x0c02);
 pub(super) const HOST_SS: Field<u16> = field(0x0c04);
@@ -98,6 +100,8 @@ pub(super) const MSR_BITMAP: Field<u64> = field(0x2004);
 pub(super) const TSC_OFFSET: Field<u64> = field(0x2010);
 pub(super) const VIRTUAL_APIC: Field<u64> = field(0x2012);
 pub(super) const EPT_POINTER: Field<u64> = field(0x201a);
+pub(super) const EOI_EXITS: [Field<u64>; 4] =
+    [field(0x201c), field(0x201e), field(0x2020), field(0x2022)];
 pub(super) const GUEST_PHYSICAL_ADDRESS: Field<u64> = field(0x2400);
 pub(super) const LINK_POINTER: Field<u64> = field(0x2800);
 pub(super) const GUEST_DEBUGCTL: Field<u64> = field(0x2802);

@@ -2,13 +2,21 @@
 //! Which model-specific registers a guest reaches by itself.
 //!
 //! Those alone that the VMCS holds or that the hypervisor never uses and that
-//! move with the vCPU. One map serves all vCPUs of a VM; every port exits.
+//! move with the vCPU; and those of the local APIC while the CPU virtualizes it. The
+//! maps serve all vCPUs of a VM; every port exits.
 //!
-//! Spec: Intel SDM 3, "MSR-Bitmap Address".
+//! Spec: Intel SDM 3, "MSR-Bitmap Address", "Virtualizing MSR-Based APIC Accesses".
+
+use core::ops::RangeInclusive;
 
 use axvm::{AxVCpuHal, Result};
 
-use crate::{frames::Frames, regs::Msr};
+use super::Features;
+use crate::{
+    frames::{Frames, PAGE_BYTES},
+    irqchip::lapic::Mode,
+    regs::Msr,
+};
 
 /// What the hypervisor does not use: moved when the vCPU is switched.
 pub(super) const MOVED: [Msr; 5] = [
@@ -29,43 +37,81 @@ const HELD: [Msr; 5] = [
 
 /// Where the map's four parts start: reads and writes, low and high numbers.
 const PART_BYTES: usize = 1024;
+const READS: usize = 0;
 const WRITES: usize = 2 * PART_BYTES;
 const HIGH: u32 = 0xc000_0000;
 
-/// The map of one VM.
+/// What of a local APIC that the CPU has is there to be read: all but the base,
+/// commands and the timer's count.
+const READ: [RangeInclusive<u32>; 7] = [
+    0x802..=0x803,
+    0x808..=0x808,
+    0x80a..=0x80a,
+    0x80d..=0x80d,
+    0x80f..=0x828,
+    0x832..=0x838,
+    0x83e..=0x83e,
+];
+/// And what can be written: the task priority, the end, an interrupt to itself.
+const WRITTEN: [Msr; 3] = [Msr(0x808), Msr::X2APIC_END, Msr::X2APIC_SELF_IPI];
+
+/// The maps of one VM.
 pub(crate) struct Maps<H: AxVCpuHal> {
     frames: Frames<H>,
 }
 
+/// For a guest whose local APIC is software's, and for one whose is the CPU's.
+const OWN: usize = 0;
+const WITH_APIC: usize = 1;
+
 impl<H: AxVCpuHal> Maps<H> {
-    /// Makes the map.
-    pub(crate) fn new(hal: &H) -> Result<Self> {
-        let mut frames = Frames::new(hal, 1)?;
-        let bytes = frames.bytes();
-        bytes.fill(u8::MAX);
-        for msr in MOVED.into_iter().chain(HELD) {
-            open(bytes, msr);
-        }
+    /// Makes the maps.
+    pub(crate) fn new(hal: &H, _features: Features) -> Result<Self> {
+        let mut frames = Frames::new(hal, 2)?;
+        let (own, with_apic) = frames.bytes().split_at_mut(PAGE_BYTES);
+        open_own(own);
+        open_own(with_apic);
+        open_apic(with_apic);
         Ok(Self { frames })
     }
 
-    /// Returns the map's physical address.
-    pub(super) fn msr(&self) -> u64 {
-        self.frames.physical(0)
+    /// Returns the physical address of the map for a local APIC that the CPU has.
+    pub(super) fn msr(&self, mode: Mode) -> u64 {
+        self.frames.physical(match mode {
+            Mode::X2Apic => WITH_APIC,
+            Mode::XApic | Mode::Disabled => OWN,
+        })
     }
 }
 
-/// Lets a guest read and write a register.
-fn open(bytes: &mut [u8], msr: Msr) {
-    let (part, number) = match msr.0.checked_sub(HIGH) {
+fn open_own(map: &mut [u8]) {
+    map.fill(u8::MAX);
+    for msr in MOVED.into_iter().chain(HELD) {
+        open(map, READS, msr);
+        open(map, WRITES, msr);
+    }
+}
+
+fn open_apic(map: &mut [u8]) {
+    for msr in READ.into_iter().flatten() {
+        open(map, READS, Msr(msr));
+    }
+    for msr in WRITTEN {
+        open(map, WRITES, msr);
+    }
+}
+
+/// Lets a guest read or write a register.
+fn open(map: &mut [u8], part: usize, msr: Msr) {
+    let (half, number) = match msr.0.checked_sub(HIGH) {
         Some(number) => (PART_BYTES, number),
         None => (0, msr.0),
     };
-    let at = part.saturating_add(number as usize / 8);
-    for at in [at, at.saturating_add(WRITES)] {
-        if let Some(byte) = bytes.get_mut(at) {
-            *byte &= !(1 << (number % 8));
-        }
+    let at = part
+        .saturating_add(half)
+        .saturating_add(number as usize / 8);
+    if let Some(byte) = map.get_mut(at) {
+        *byte &= !(1 << (number % 8));
     }
 }
 
@@ -75,10 +121,8 @@ mod tests {
 
     #[test]
     fn a_guest_reaches_only_what_is_its_own() {
-        let mut bytes = std::vec![u8::MAX; 4096];
-        for msr in MOVED.into_iter().chain(HELD) {
-            open(&mut bytes, msr);
-        }
+        let mut bytes = std::vec![0; PAGE_BYTES];
+        open_own(&mut bytes);
         let shut: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
         assert_eq!(shut, 4096 * 8 - 2 * 10);
         // LSTAR: number 0x82 of the upper range.
@@ -86,5 +130,21 @@ mod tests {
             (bytes[1024 + 0x10], bytes[3072 + 0x10] & 4),
             (0b1110_0001, 0)
         );
+    }
+
+    #[test]
+    fn of_a_virtualized_local_apic_it_reaches_what_the_page_holds() {
+        let mut bytes = std::vec![u8::MAX; PAGE_BYTES];
+        open_apic(&mut bytes);
+        let shut: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
+        assert_eq!(shut, 4096 * 8 - (2 + 1 + 1 + 1 + 26 + 7 + 1) - 3);
+        let is_open = |part: usize, msr: usize| bytes[part + msr / 8] >> (msr % 8) & 1 == 0;
+        for msr in [0x808, 0x80b, 0x83f] {
+            assert!(is_open(WRITES, msr));
+        }
+        // Commands, the count, the end.
+        for msr in [0x80b, 0x830, 0x839, 0x83f] {
+            assert!(!is_open(READS, msr), "{msr:x}");
+        }
     }
 }

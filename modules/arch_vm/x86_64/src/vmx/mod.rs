@@ -5,10 +5,11 @@
 //! are those of SVM's. `fields` are a VMCS's fields with their types, `controls`
 //! its words of bits, `cpu` the instructions, `exit` what the reasons mean,
 //! `check` which field made an entry fail, `maps` what a guest reaches by itself,
-//! `entry` the assembly.
+//! `apic` how the CPU is given the local APIC, `entry` the assembly.
 //!
 //! Spec: Intel SDM 3, "Virtual Machine Extensions".
 
+mod apic;
 mod check;
 mod control_register;
 mod controls;

@@ -22,8 +22,8 @@ use super::{
     features::Translation,
     fields::{
         ACTIVITY, CR0_MASK, CR0_SHADOW, CR4_MASK, CR4_SHADOW, ENTRY_CONTROLS, ENTRY_ERROR,
-        ENTRY_EVENT, EPT_POINTER, EXCEPTION_BITMAP, EXIT_CONTROLS, GUEST_CR0, GUEST_CR3, GUEST_CR4,
-        GUEST_CS, GUEST_DEBUGCTL, GUEST_DR7, GUEST_DS, GUEST_EFER, GUEST_ES, GUEST_FS,
+        ENTRY_EVENT, EOI_EXITS, EPT_POINTER, EXCEPTION_BITMAP, EXIT_CONTROLS, GUEST_CR0, GUEST_CR3,
+        GUEST_CR4, GUEST_CS, GUEST_DEBUGCTL, GUEST_DR7, GUEST_DS, GUEST_EFER, GUEST_ES, GUEST_FS,
         GUEST_GDTR_BASE, GUEST_GDTR_LIMIT, GUEST_GS, GUEST_IDTR_BASE, GUEST_IDTR_LIMIT, GUEST_LDTR,
         GUEST_PAT, GUEST_RFLAGS, GUEST_RIP, GUEST_RSP, GUEST_SS, GUEST_SYSENTER_CS,
         GUEST_SYSENTER_EIP, GUEST_SYSENTER_ESP, GUEST_TR, INSTRUCTION_ERROR, INTERRUPTIBILITY,
@@ -38,18 +38,16 @@ use crate::{
     exit::Exit,
     frame::{Frame, RSP},
     frames::{Frames, PAGE_BYTES},
+    irqchip::lapic::{Mode, Page},
     pc::boot::BootState,
     regs::{self, CR0, CR4},
     vcpu::VCpu,
 };
 
-/// The frames of a vCPU: its VMCS, the CPU's own region, the virtual APIC page.
-const FRAMES: usize = 4;
+/// The frames of a vCPU: its VMCS, the CPU's own region.
+const FRAMES: usize = 2;
 const VMCS: usize = 0;
 const OPERATION: usize = 1;
-pub(super) const VIRTUAL_APIC_PAGE: usize = 2;
-/// Where CR8 is in the virtual APIC page.
-pub(super) const TASK_PRIORITY: usize = 0x80;
 
 /// #DB and #AC, which could keep a CPU busy for ever, and machine checks.
 const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
@@ -80,10 +78,15 @@ pub(super) struct Pending {
 /// One vCPU in VMX.
 pub(crate) struct Vmx<H: AxVMHal> {
     hal: H,
-    features: Features,
-    /// The VMCS points to it.
-    maps: Arc<Maps<H>>,
-    pub(super) frames: Frames<H>,
+    pub(super) features: Features,
+    /// The VMCS points to it, and to the registers of the local APIC.
+    pub(super) maps: Arc<Maps<H>>,
+    pub(super) apic: Page<H>,
+    /// How the guest reaches the local APIC that the CPU has been given.
+    pub(super) apic_mode: Mode,
+    /// The vectors for whose end the guest leaves.
+    pub(super) levels: [u64; EOI_EXITS.len()],
+    frames: Frames<H>,
     /// Which CPU has the VMCS.
     pub(super) here: Option<PCpuId>,
     is_launched: bool,
@@ -105,7 +108,12 @@ pub(crate) struct Vmx<H: AxVMHal> {
 
 impl<H: AxVMHal> Vmx<H> {
     /// Makes the structure of a vCPU.
-    pub(crate) fn new(hal: &H, features: Features, maps: Arc<Maps<H>>) -> Result<Self> {
+    pub(crate) fn new(
+        hal: &H,
+        features: Features,
+        maps: Arc<Maps<H>>,
+        apic: Page<H>,
+    ) -> Result<Self> {
         let mut frames = Frames::new(hal, FRAMES)?;
         for region in [VMCS, OPERATION] {
             let start = region.saturating_mul(PAGE_BYTES);
@@ -117,6 +125,9 @@ impl<H: AxVMHal> Vmx<H> {
             hal: hal.clone(),
             features,
             maps,
+            apic,
+            apic_mode: Mode::Disabled,
+            levels: [0; EOI_EXITS.len()],
             frames,
             here: None,
             is_launched: false,
@@ -180,8 +191,8 @@ impl<H: AxVMHal> Vmx<H> {
         vmcs::write(EXIT_CONTROLS, features.exit);
         vmcs::write(ENTRY_CONTROLS, features.entry);
         vmcs::write(EXCEPTION_BITMAP, EXCEPTIONS);
-        vmcs::write(MSR_BITMAP, self.maps.msr());
-        vmcs::write(VIRTUAL_APIC, self.frames.physical(VIRTUAL_APIC_PAGE));
+        vmcs::write(MSR_BITMAP, self.maps.msr(self.apic_mode));
+        vmcs::write(VIRTUAL_APIC, self.apic.physical());
         vmcs::write(CR0_MASK, CR0_OWNED);
         vmcs::write(CR4_MASK, CR4_OWNED);
         vmcs::write(LINK_POINTER, u64::MAX);

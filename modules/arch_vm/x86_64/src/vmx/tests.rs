@@ -9,17 +9,19 @@ use proptest::prelude::*;
 
 use super::{
     Features, Maps, Vmx,
-    controls::{EntryControls, Primary},
+    controls::{EntryControls, Primary, Secondary},
     fields::{
-        ENTRY_CONTROLS, ENTRY_EVENT, EXIT_LENGTH, EXIT_REASON, GUEST_CR0, GUEST_CR4, GUEST_EFER,
-        GUEST_PHYSICAL_ADDRESS, GUEST_RIP, GUEST_SS, GUEST_TR, PRIMARY_CONTROLS, QUALIFICATION,
-        TPR_THRESHOLD, VECTORING_ERROR, VECTORING_EVENT,
+        ENTRY_CONTROLS, ENTRY_EVENT, EOI_EXITS, EXIT_LENGTH, EXIT_REASON, GUEST_CR0, GUEST_CR4,
+        GUEST_EFER, GUEST_PHYSICAL_ADDRESS, GUEST_RIP, GUEST_SS, GUEST_TR, INTERRUPT_STATUS,
+        MSR_BITMAP, PRIMARY_CONTROLS, QUALIFICATION, SECONDARY_CONTROLS, TPR_THRESHOLD,
+        VECTORING_ERROR, VECTORING_EVENT,
     },
     vmcs,
 };
 use crate::{
     exit::{Event, Exception, Exit, MemoryAccess, MemoryKind, PortAccess},
     frame::{Frame, RBX},
+    irqchip::lapic::{Given, Mode, Page},
     pc::boot::BootState,
     testing::host,
 };
@@ -38,8 +40,10 @@ fn state() -> BootState {
 /// Makes a vCPU that is bound and at its start.
 fn bound(state: &BootState) -> Vmx<StdHost> {
     let host = host();
-    let maps = Arc::new(Maps::new(&host).unwrap());
-    let mut vmx = Vmx::new(&host, Features::of_an_able_cpu(), maps).unwrap();
+    let features = Features::of_an_able_cpu();
+    let maps = Arc::new(Maps::new(&host, features).unwrap());
+    let apic = Page::new(&host).unwrap();
+    let mut vmx = Vmx::new(&host, features, maps, apic).unwrap();
     vmx.start(state);
     vmx.bind();
     vmx
@@ -92,7 +96,9 @@ fn each_reason_is_told_in_common_terms() {
         (27, 0, Exit::Undefined),
         (30, 0x3fd << 16 | 8, Exit::Port(input)),
         (43, 0, Exit::Window),
+        (45, 0x61, Exit::EndOfLevel(0x61)),
         (48, 1 << 7 | 2, Exit::Memory(walk)),
+        (56, 0x3f0, Exit::ApicWritten(0x3f0)),
         (52, 0, Exit::Host),
         (9, 3 << 30 | 0x28, Exit::NoTask(0x28)),
         (11, 0, Exit::Undefined),
@@ -197,6 +203,33 @@ fn an_interrupt_below_the_task_priority_waits_for_that_to_fall() {
         vmcs::read(TPR_THRESHOLD),
         0,
         "an entry with more would fail"
+    );
+}
+
+#[test]
+fn a_local_apic_is_given_to_the_cpu_and_taken_back() {
+    let mut vmx = bound(&state());
+    let controls = || Secondary::from_bits_retain(vmcs::read(SECONDARY_CONTROLS));
+    let (own_map, delivery) = (vmcs::read(MSR_BITMAP), Secondary::INTERRUPT_DELIVERY);
+    assert!(!controls().contains(delivery));
+    let given = Given {
+        requested: 0x51,
+        serving: 0x30,
+        levels: [0, 1 << 33, 0, 0],
+        is_due: true,
+    };
+    assert!(vmx.delivers(Mode::X2Apic) && !vmx.delivers(Mode::Disabled));
+    vmx.give_apic(Mode::X2Apic, given);
+    assert!(controls().contains(delivery | Secondary::X2APIC | Secondary::APIC_REGISTERS));
+    assert_eq!(vmcs::read(INTERRUPT_STATUS), 0x3051);
+    assert_eq!(EOI_EXITS.map(vmcs::read), given.levels);
+    assert_ne!(vmcs::read(MSR_BITMAP), own_map);
+    vmx.take_apic();
+    assert!(!controls().intersects(delivery | Secondary::X2APIC));
+    assert_eq!(
+        vmcs::read(MSR_BITMAP),
+        own_map,
+        "else it reaches the host's"
     );
 }
 

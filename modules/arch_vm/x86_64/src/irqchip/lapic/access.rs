@@ -8,17 +8,17 @@
 //! Spec: Intel SDM vol. 3, "Local APIC Register Address Map", "x2APIC Register
 //! Address Space", "x2APIC State Transitions".
 
+use axdevice::AccessWidth;
+use axvm::AxVCpuHal;
 use tock_registers::LocalRegisterCopy;
 
 use super::{
     Effect, LocalApic, Mode, Time,
     registers::{
-        BASE, COMMAND, DIVIDE, FORMAT, HIGH_BYTE, LVT, Lvt, LvtEntry, Register, SPURIOUS, VERSION,
-        logical_id,
+        BASE, COMMAND, DIVIDE, FORMAT, HIGH_BYTE, LVT, Lvt, LvtEntry, Register, SPURIOUS, number,
     },
 };
 use crate::irqchip::message::{Delivery, Destination, Message, Trigger};
-use axdevice::AccessWidth;
 
 /// Where the page is.
 pub(crate) const PAGE: u64 = 0xfee0_0000;
@@ -28,14 +28,12 @@ pub(crate) const PAGE_BYTES: u64 = 0x1000;
 const MSR_BASE: u32 = 0x1b;
 const MSR_TSC_DEADLINE: u32 = 0x6e0;
 const MSR_X2APIC: u32 = 0x800;
-/// The version of the integrated APICs.
-const APIC_VERSION: u32 = 0x14;
 
 /// The guest did what raises #GP(0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GeneralProtection;
 
-impl LocalApic {
+impl<H: AxVCpuHal> LocalApic<H> {
     /// Reads an MSR: IA32_APIC_BASE, IA32_TSC_DEADLINE, or one of x2APIC.
     pub(crate) fn read_msr(&self, msr: u32, time: &impl Time) -> Result<u64, GeneralProtection> {
         match msr {
@@ -70,8 +68,10 @@ impl LocalApic {
 
     fn read_x2apic(&self, msr: u32, time: &impl Time) -> Result<u64, GeneralProtection> {
         match self.x2apic_register(msr)? {
-            Register::Command => Ok(self.command),
-            register if register.is_readable_msr() => Ok(self.read(register, time).into()),
+            Register::Command => Ok(self.last_command()),
+            register if register.is_readable_msr() => {
+                Ok(self.read(msr.wrapping_sub(MSR_X2APIC), time).into())
+            }
             _ => Err(GeneralProtection),
         }
     }
@@ -104,9 +104,8 @@ impl LocalApic {
     /// Reads the page; only the first four bytes of a register are there.
     pub(crate) fn read_page(&self, offset: u64, width: AccessWidth, time: &impl Time) -> u64 {
         let skipped = (offset % 16) as usize;
-        let register = Register::of((offset / 16) as u32);
         let mut bytes = [0; 8];
-        let value = self.read(register, time).to_le_bytes();
+        let value = self.read((offset / 16) as u32, time).to_le_bytes();
         let there = value.iter().skip(skipped).take(width.size());
         there.zip(&mut bytes).for_each(|(from, to)| *to = *from);
         u64::from_le_bytes(bytes)
@@ -129,42 +128,38 @@ impl LocalApic {
         }
     }
 
-    fn read(&self, register: Register, time: &impl Time) -> u32 {
-        match register {
-            Register::Id => self.id(),
-            Register::Version => {
-                let last = (Lvt::COUNT as u32).saturating_sub(1);
-                (VERSION::VERSION.val(APIC_VERSION) + VERSION::MAX_LVT.val(last)).value
-            }
-            Register::TaskPriority => self.task_priority.into(),
-            Register::ArbitrationPriority | Register::ProcessorPriority => {
-                self.processor_priority.into()
-            }
-            Register::LogicalDestination if self.mode == Mode::X2Apic => {
-                logical_id(self.inbox.id())
-            }
-            Register::LogicalDestination => HIGH_BYTE::ID.val(self.logical).value,
-            Register::DestinationFormat => self.format.get(),
-            Register::Spurious => self.spurious.get(),
-            Register::InService(index) => self.in_service.register(index),
+    /// Does what follows from a write that the hardware has done to the page.
+    pub(crate) fn written(&mut self, offset: u64, time: &impl Time) -> Effect {
+        let number = (offset / 16) as u32;
+        let value = self.page.read(number);
+        // What cannot be written is as before.
+        self.show_identity();
+        self.write(Register::of(number), value, time)
+    }
+
+    fn read(&self, number: u32, time: &impl Time) -> u32 {
+        match Register::of(number) {
+            Register::ArbitrationPriority => self.processor_priority().into(),
             Register::Trigger(index) => self.inbox.levels.register(index),
-            Register::Request(index) => self.inbox.requests.register(index),
-            Register::ErrorStatus => self.error_status,
-            Register::Command => self.command as u32,
-            Register::CommandHigh => (self.command >> 32) as u32,
-            Register::Lvt(lvt) => self.entry(lvt).get(),
-            Register::InitialCount => self.timer.initial(),
+            Register::Request(index) => {
+                self.page.read(number) | self.inbox.requests.register(index)
+            }
             Register::CurrentCount => self.timer.current(time),
-            Register::Divide => self.timer.divide(),
             Register::EndOfInterrupt | Register::SelfIpi | Register::Nothing => 0,
+            _ => self.page.read(number),
         }
     }
 
-    fn id(&self) -> u32 {
-        match self.mode {
-            Mode::X2Apic => self.inbox.id(),
-            Mode::XApic | Mode::Disabled => HIGH_BYTE::ID.val(self.inbox.id()).value,
-        }
+    /// Returns what was last sent, with its destination.
+    fn last_command(&self) -> u64 {
+        let [low, high] = [number::COMMAND, number::COMMAND_HIGH].map(|half| self.page.read(half));
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    fn keep_command(&self, command: u64) {
+        self.page.write(number::COMMAND, command as u32);
+        self.page
+            .write(number::COMMAND_HIGH, (command >> 32) as u32);
     }
 
     fn write(&mut self, register: Register, value: u32, time: &impl Time) -> Effect {
@@ -172,38 +167,46 @@ impl LocalApic {
             Register::EndOfInterrupt => return self.end(),
             Register::Command => return self.command_by_byte(value),
             Register::CommandHigh => {
-                let id = LocalRegisterCopy::<u32, HIGH_BYTE::Register>::new(value);
-                let high = COMMAND::DESTINATION_BYTE.val(id.read(HIGH_BYTE::ID).into());
-                self.command = u64::from(self.command as u32) | high.value;
+                let id = value & HIGH_BYTE::ID::SET.value;
+                self.page.write(number::COMMAND_HIGH, id);
             }
             Register::SelfIpi if self.mode == Mode::X2Apic => self.send_self(value as u8),
             Register::TaskPriority => self.set_task_priority(value as u8),
             Register::LogicalDestination => {
-                let written = LocalRegisterCopy::<u32, HIGH_BYTE::Register>::new(value);
-                self.logical = written.read(HIGH_BYTE::ID);
+                let logical = value & HIGH_BYTE::ID::SET.value;
+                self.page.write(number::LOGICAL_DESTINATION, logical);
                 self.publish();
             }
             Register::DestinationFormat => {
-                self.format.set(value | FORMAT::ONES::SET.value);
+                let format = value | FORMAT::ONES::SET.value;
+                self.page.write(number::DESTINATION_FORMAT, format);
                 self.publish();
             }
             Register::Spurious => self.set_spurious(value),
             Register::ErrorStatus => {
-                self.error_status = core::mem::take(&mut self.errors);
+                let errors = core::mem::take(&mut self.errors);
+                self.page.write(number::ERROR_STATUS, errors);
             }
             Register::Lvt(lvt) => self.set_entry(lvt, value, time),
-            Register::InitialCount => self.timer.set_initial(value, time),
-            Register::Divide => self.timer.set_divide(value & DIVIDE_BITS, time),
+            Register::InitialCount => {
+                self.timer.set_initial(value, time);
+                self.show_timer();
+            }
+            Register::Divide => {
+                self.timer.set_divide(value & DIVIDE_BITS, time);
+                self.show_timer();
+            }
             _ => {}
         }
         Effect::Nothing
     }
 
     fn set_spurious(&mut self, value: u32) {
-        self.spurious.set(value & SPURIOUS_BITS);
-        if !self.spurious.is_set(SPURIOUS::ENABLE) {
-            for entry in &mut self.table {
-                entry.modify(LVT::MASK::SET);
+        self.page.write(number::SPURIOUS, value & SPURIOUS_BITS);
+        if !self.spurious().is_set(SPURIOUS::ENABLE) {
+            for lvt in Lvt::ALL {
+                let masked = self.entry(lvt).get() | LVT::MASK::SET.value;
+                self.page.write(lvt.number(), masked);
             }
         }
         self.publish();
@@ -211,22 +214,28 @@ impl LocalApic {
 
     fn set_entry(&mut self, lvt: Lvt, value: u32, time: &impl Time) {
         let mut entry = LvtEntry::new(value & lvt.bits());
-        if !self.spurious.is_set(SPURIOUS::ENABLE) {
+        if !self.spurious().is_set(SPURIOUS::ENABLE) {
             entry.modify(LVT::MASK::SET);
         }
-        if let Some(slot) = self.table.get_mut(lvt as usize) {
-            *slot = entry;
-        }
+        self.page.write(lvt.number(), entry.get());
         match lvt {
-            Lvt::Timer => self.timer.set_mode(entry, time),
+            Lvt::Timer => {
+                self.timer.set_mode(entry, time);
+                self.show_timer();
+            }
             Lvt::Lint0 => self.publish(),
             _ => {}
         }
     }
 
+    fn show_timer(&self) {
+        self.page.write(number::INITIAL_COUNT, self.timer.initial());
+        self.page.write(number::DIVIDE, self.timer.divide());
+    }
+
     /// Takes a command of xAPIC, whose destination was written before.
     fn command_by_byte(&mut self, value: u32) -> Effect {
-        let high = LocalRegisterCopy::<u64, COMMAND::Register>::new(self.command);
+        let high = LocalRegisterCopy::<u64, COMMAND::Register>::new(self.last_command());
         let id = high.read(COMMAND::DESTINATION_BYTE) as u32;
         let high = COMMAND::DESTINATION_BYTE.val(id.into()).value;
         let low = COMMAND_LOW_BITS & u64::from(value);
@@ -242,7 +251,7 @@ impl LocalApic {
     ) -> Effect {
         use COMMAND::SHORTHAND::Value as Shorthand;
         // It is sent when this returns.
-        self.command = command.get() & !COMMAND::BUSY::SET.value;
+        self.keep_command(command.get() & !COMMAND::BUSY::SET.value);
         let vector = command.read(COMMAND::VECTOR) as u8;
         let mode = command.read(COMMAND::DELIVERY) as u32;
         let Some(delivery) = Delivery::of(mode) else {
@@ -304,7 +313,8 @@ impl LocalApic {
             }
             _ => {
                 self.mode = wanted;
-                self.command = 0;
+                self.keep_command(0);
+                self.show_identity();
                 self.publish();
             }
         }

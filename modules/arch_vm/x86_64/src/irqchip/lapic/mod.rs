@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! The local APIC of one vCPU: xAPIC page and x2APIC MSRs.
 //!
-//! [`LocalApic`] belongs to the vCPU's thread and is touched by no other; what
-//! others send waits in its [`Inbox`]. Whatever a register write does outside of
+//! [`LocalApic`] belongs to the vCPU's thread and is touched by no other; its
+//! registers are in its [`Page`]. What others send waits in its [`Inbox`]. Whatever a register write does outside of
 //! this APIC comes back as an [`Effect`]. After each call that may change what
 //! can be taken, `is_stale` holds until `next` was asked.
 //!
 //! Spec: Intel SDM vol. 3, "Advanced Programmable Interrupt Controller (APIC)".
 
 mod access;
+mod given;
 mod inbox;
+mod page;
 mod registers;
 #[cfg(test)]
 mod tests;
@@ -17,19 +19,23 @@ mod timer;
 
 use alloc::sync::Arc;
 
+use axvm::AxVCpuHal;
 use tock_registers::LocalRegisterCopy;
 
 #[cfg(test)]
 use access::GeneralProtection;
 pub(crate) use access::{PAGE, PAGE_BYTES};
+pub(crate) use given::Given;
 pub(crate) use inbox::{Inbox, Lint0, Signals};
+pub(crate) use page::Page;
 pub(crate) use timer::{NEVER, TIMER_HZ, Time};
 
-use super::{
-    message::{Delivery, FIRST_VECTOR, Message, Trigger},
-    vectors::VectorSet,
+use super::message::{Delivery, FIRST_VECTOR, Message, Trigger};
+use page::Set;
+use registers::{
+    ADDRESS, CLASS, ERRORS, FORMAT, HIGH_BYTE, LVT, Lvt, LvtEntry, SPURIOUS, VERSION, logical_id,
+    number,
 };
-use registers::{ADDRESS, CLASS, ERRORS, FORMAT, LVT, Lvt, LvtEntry, SPURIOUS, logical_id};
 use timer::Timer;
 
 /// How registers are reached.
@@ -55,82 +61,90 @@ pub(crate) enum Effect {
     End(u8),
 }
 
+/// The version of the integrated APICs.
+const APIC_VERSION: u32 = 0x14;
+
 /// The local APIC of a vCPU.
-pub(crate) struct LocalApic {
+pub(crate) struct LocalApic<H: AxVCpuHal> {
     inbox: Arc<Inbox>,
+    page: Page<H>,
     is_boot_cpu: bool,
     mode: Mode,
-    task_priority: u8,
-    /// The class below or at which no interrupt is taken; its low bits, too.
-    processor_priority: u8,
-    in_service: VectorSet,
-    spurious: LocalRegisterCopy<u32, SPURIOUS::Register>,
-    /// What ESR shows, and what it shows after it is next written.
-    error_status: u32,
+    /// What ESR shows after it is next written.
     errors: u32,
-    command: u64,
-    logical: u32,
-    format: LocalRegisterCopy<u32, FORMAT::Register>,
-    table: [LvtEntry; Lvt::COUNT],
     timer: Timer,
+    /// The highest vector in service, or 0; while it is given the page knows.
+    highest: u8,
     is_stale: bool,
+    /// The hardware delivers what is requested in the page.
+    is_given: bool,
 }
 
-impl LocalApic {
+impl<H: AxVCpuHal> LocalApic<H> {
     /// Makes the local APIC of a vCPU at power-on; firmware has connected the
     /// boot CPU with the 8259.
-    pub(crate) fn new(id: u32) -> Self {
+    pub(crate) fn new(hal: &H, id: u32) -> axvm::Result<Self> {
         let mut apic = Self {
             inbox: Arc::new(Inbox::new(id)),
+            page: Page::new(hal)?,
             is_boot_cpu: id == 0,
             mode: Mode::XApic,
-            task_priority: 0,
-            processor_priority: 0,
-            in_service: VectorSet::default(),
-            spurious: LocalRegisterCopy::new(0),
-            error_status: 0,
             errors: 0,
-            command: 0,
-            logical: 0,
-            format: LocalRegisterCopy::new(0),
-            table: [LvtEntry::new(0); Lvt::COUNT],
             timer: Timer::new(),
+            highest: 0,
             is_stale: true,
+            is_given: false,
         };
         apic.reset();
         if apic.is_boot_cpu {
             apic.set_virtual_wire();
         }
-        apic
+        Ok(apic)
     }
 
     /// Puts all registers but the base to their state at power-on, as INIT does.
     pub(crate) fn reset(&mut self) {
         self.inbox.requests.clear();
-        self.in_service = VectorSet::default();
-        self.spurious.set(SPURIOUS::VECTOR::SET.value);
-        self.error_status = 0;
         self.errors = 0;
-        self.command = 0;
-        self.logical = 0;
-        self.format
-            .set(FORMAT::ONES::SET.value | FORMAT::MODEL::SET.value);
-        self.table = [LvtEntry::new(LVT::MASK::SET.value); Lvt::COUNT];
+        self.highest = 0;
         self.timer = Timer::new();
+        self.page.clear();
+        let format = FORMAT::ONES::SET + FORMAT::MODEL::SET;
+        self.page.write(number::DESTINATION_FORMAT, format.value);
+        let spurious = SPURIOUS::VECTOR::SET.value;
+        self.page.write(number::SPURIOUS, spurious);
+        for entry in Lvt::ALL {
+            self.page.write(entry.number(), LVT::MASK::SET.value);
+        }
+        self.show_identity();
         self.set_task_priority(0);
         self.publish();
+    }
+
+    /// Shows what cannot be written.
+    fn show_identity(&self) {
+        let id = self.inbox.id();
+        let shown = match self.mode {
+            Mode::X2Apic => id,
+            Mode::XApic | Mode::Disabled => HIGH_BYTE::ID.val(id).value,
+        };
+        self.page.write(number::ID, shown);
+        let last = (Lvt::COUNT as u32).saturating_sub(1);
+        let version = VERSION::VERSION.val(APIC_VERSION) + VERSION::MAX_LVT.val(last);
+        self.page.write(number::VERSION, version.value);
+        if self.is_x2apic() {
+            self.page.write(number::LOGICAL_DESTINATION, logical_id(id));
+        }
     }
 
     /// Does what firmware does before it boots a system: MP specification,
     /// "Virtual Wire Mode".
     fn set_virtual_wire(&mut self) {
-        self.spurious.modify(SPURIOUS::ENABLE::SET);
-        if let Some(lint0) = self.table.get_mut(Lvt::Lint0 as usize) {
-            lint0.set(LVT::DELIVERY::ExtInt.value);
-        }
-        if let Some(lint1) = self.table.get_mut(Lvt::Lint1 as usize) {
-            lint1.set(LVT::DELIVERY::Nmi.value);
-        }
+        let spurious = self.spurious().get() | SPURIOUS::ENABLE::SET.value;
+        self.page.write(number::SPURIOUS, spurious);
+        let (lint0, lint1) = (LVT::DELIVERY::ExtInt, LVT::DELIVERY::Nmi);
+        self.page.write(Lvt::Lint0.number(), lint0.value);
+        self.page.write(Lvt::Lint1.number(), lint1.value);
         self.publish();
     }
 
@@ -144,30 +158,48 @@ impl LocalApic {
         self.mode
     }
 
+    /// Returns the registers.
+    pub(crate) fn page(&self) -> &Page<H> {
+        &self.page
+    }
+
     /// Tells others how this APIC is addressed and what its LINT0 means.
     fn publish(&mut self) {
+        let logical = self.page.read(number::LOGICAL_DESTINATION);
         let (mode, logical) = match self.mode {
             Mode::Disabled => (ADDRESS::MODE::Disabled, 0),
-            Mode::XApic => (ADDRESS::MODE::XApic, self.logical),
-            Mode::X2Apic => (ADDRESS::MODE::X2Apic, logical_id(self.inbox.id())),
+            Mode::XApic => (ADDRESS::MODE::XApic, high_byte(logical)),
+            Mode::X2Apic => (ADDRESS::MODE::X2Apic, logical),
         };
-        let is_flat = self.format.matches_all(FORMAT::MODEL::Flat);
+        let format = self.page.read(number::DESTINATION_FORMAT);
+        let format = LocalRegisterCopy::<u32, FORMAT::Register>::new(format);
+        let is_flat = format.matches_all(FORMAT::MODEL::Flat);
         let address = mode
             + ADDRESS::LOGICAL.val(logical.into())
-            + ADDRESS::ENABLED.val(self.spurious.read(SPURIOUS::ENABLE).into())
+            + ADDRESS::ENABLED.val(self.spurious().read(SPURIOUS::ENABLE).into())
             + ADDRESS::FLAT.val(is_flat.into());
         self.inbox.publish_address(address.value);
         self.inbox.publish_lint0(self.entry(Lvt::Lint0));
         self.is_stale = true;
     }
 
+    #[inline]
+    fn spurious(&self) -> LocalRegisterCopy<u32, SPURIOUS::Register> {
+        LocalRegisterCopy::new(self.page.read(number::SPURIOUS))
+    }
+
     fn is_enabled(&self) -> bool {
-        self.mode != Mode::Disabled && self.spurious.is_set(SPURIOUS::ENABLE)
+        self.mode != Mode::Disabled && self.spurious().is_set(SPURIOUS::ENABLE)
     }
 
     fn entry(&self, lvt: Lvt) -> LvtEntry {
-        let masked = LvtEntry::new(LVT::MASK::SET.value);
-        self.table.get(lvt as usize).copied().unwrap_or(masked)
+        LvtEntry::new(self.page.read(lvt.number()))
+    }
+
+    /// Returns the priority at or below whose class no interrupt is taken.
+    #[inline]
+    fn processor_priority(&self) -> u8 {
+        self.page.read(number::PROCESSOR_PRIORITY) as u8
     }
 
     /// Tells whether `next` has to be asked, for what this vCPU did itself.
@@ -177,29 +209,31 @@ impl LocalApic {
 
     /// Returns the highest vector that can be taken now.
     ///
-    /// The owner takes it at once, or asks again when its guest can take it.
+    /// The owner takes it at once, or asks again when its guest can take it. There
+    /// is none while hardware takes them by itself.
     pub(crate) fn next(&mut self) -> Option<u8> {
         self.is_stale = false;
-        if !self.is_enabled() {
+        if !self.is_enabled() || self.is_given {
             return None;
         }
         let vector = self.inbox.requests.highest()?;
-        (vector & CLASS > self.processor_priority & CLASS).then_some(vector)
+        (vector & CLASS > self.processor_priority() & CLASS).then_some(vector)
     }
 
     /// Returns the class of the highest vector if the task priority alone keeps it
     /// from being taken.
     pub(crate) fn masked_class(&self) -> Option<u8> {
         let class = self.inbox.requests.highest()? & CLASS;
-        let serving = self.in_service.highest().unwrap_or(0) & CLASS;
-        let is_masked = class > serving && class <= self.task_priority & CLASS;
-        (is_masked && self.is_enabled()).then_some(class >> CLASS.trailing_zeros())
+        let serving = self.serving() & CLASS;
+        let is_masked = class > serving && class <= self.task_priority() & CLASS;
+        (is_masked && self.is_enabled() && !self.is_given)
+            .then_some(class >> CLASS.trailing_zeros())
     }
 
     /// Takes a vector that `next` returned: from requested to in service.
     pub(crate) fn acknowledge(&mut self, vector: u8) {
         self.inbox.requests.remove(vector);
-        self.in_service.insert(vector);
+        self.begin(vector);
         self.update_priority();
     }
 
@@ -215,15 +249,16 @@ impl LocalApic {
     /// to hear of the vector.
     #[inline]
     pub(crate) fn take_own(&mut self, vector: u8) -> bool {
-        let may = vector & CLASS > self.processor_priority & CLASS
+        let may = vector & CLASS > self.processor_priority() & CLASS
             && vector >= FIRST_VECTOR
-            && self.spurious.is_set(SPURIOUS::ENABLE)
+            && self.spurious().is_set(SPURIOUS::ENABLE)
             && self.inbox.requests.is_empty()
             && !self.inbox.levels.contains(vector);
         if may {
-            self.in_service.insert(vector);
+            self.begin(vector);
             // Its class is above that of all others and of the task priority.
-            self.processor_priority = vector & CLASS;
+            let priority = vector & CLASS;
+            self.page.write(number::PROCESSOR_PRIORITY, priority.into());
         }
         may
     }
@@ -235,12 +270,12 @@ impl LocalApic {
         if !self.is_x2apic() {
             return None;
         }
-        let vector = self.in_service.highest()?;
-        if self.inbox.levels.contains(vector) {
+        let vector = self.serving();
+        if vector == 0 || self.inbox.levels.contains(vector) {
             return None;
         }
         let was_stale = self.is_stale;
-        self.in_service.remove(vector);
+        self.finish(vector);
         self.update_priority();
         self.is_stale = was_stale || !self.inbox.requests.is_empty();
         Some(())
@@ -248,10 +283,11 @@ impl LocalApic {
 
     /// Ends the interrupt of the highest vector in service.
     fn end(&mut self) -> Effect {
-        let Some(vector) = self.in_service.highest() else {
+        let vector = self.serving();
+        if vector == 0 {
             return Effect::Nothing;
-        };
-        self.in_service.remove(vector);
+        }
+        self.finish(vector);
         self.update_priority();
         match self.inbox.levels.contains(vector) {
             true => Effect::End(vector),
@@ -259,23 +295,48 @@ impl LocalApic {
         }
     }
 
+    /// Returns the highest vector in service, or 0: there is none below 16.
+    #[inline]
+    fn serving(&self) -> u8 {
+        match self.is_given {
+            true => self.page.highest(Set::InService).unwrap_or(0),
+            false => self.highest,
+        }
+    }
+
+    /// Puts a vector in service, which is above all that are.
+    #[inline]
+    fn begin(&mut self, vector: u8) {
+        self.page.insert(Set::InService, vector);
+        self.highest = vector;
+    }
+
+    /// Takes a vector out of service.
+    #[inline]
+    fn finish(&mut self, vector: u8) {
+        self.page.remove(Set::InService, vector);
+        self.highest = self.page.highest(Set::InService).unwrap_or(0);
+    }
+
     fn update_priority(&mut self) {
-        let serving = self.in_service.highest().unwrap_or(0) & CLASS;
-        self.processor_priority = match self.task_priority & CLASS >= serving {
-            true => self.task_priority,
-            false => serving,
+        let serving = self.serving() & CLASS;
+        let priority = match self.task_priority() {
+            task if task & CLASS >= serving => task,
+            _ => serving,
         };
+        self.page.write(number::PROCESSOR_PRIORITY, priority.into());
         self.is_stale = true;
     }
 
     /// Returns the task priority; CR8 is its high half.
+    #[inline]
     pub(crate) fn task_priority(&self) -> u8 {
-        self.task_priority
+        self.page.read(number::TASK_PRIORITY) as u8
     }
 
     /// Sets the task priority.
     pub(crate) fn set_task_priority(&mut self, priority: u8) {
-        self.task_priority = priority;
+        self.page.write(number::TASK_PRIORITY, priority.into());
         self.inbox.publish_task_priority(priority);
         self.update_priority();
     }
@@ -354,6 +415,11 @@ impl LocalApic {
             self.is_stale = true;
         }
     }
+}
+
+/// Returns what xAPIC's registers for addressing hold.
+fn high_byte(register: u32) -> u32 {
+    LocalRegisterCopy::<u32, HIGH_BYTE::Register>::new(register).read(HIGH_BYTE::ID)
 }
 
 /// Tells whether a delivery reaches an APIC that its software has disabled.

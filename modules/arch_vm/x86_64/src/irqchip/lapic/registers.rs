@@ -121,7 +121,20 @@ pub(super) enum Lvt {
 }
 
 impl Lvt {
-    pub(super) const COUNT: usize = 6;
+    pub(super) const ALL: [Self; 6] = [
+        Self::Timer,
+        Self::Thermal,
+        Self::Performance,
+        Self::Lint0,
+        Self::Lint1,
+        Self::Error,
+    ];
+    pub(super) const COUNT: usize = Self::ALL.len();
+
+    /// Returns the number of the entry's register.
+    pub(super) fn number(self) -> u32 {
+        number::TABLE.wrapping_add(self as u32)
+    }
 
     /// Returns the bits that an entry has.
     pub(super) fn bits(self) -> u32 {
@@ -138,6 +151,28 @@ impl Lvt {
     }
 }
 
+/// The numbers of registers.
+pub(super) mod number {
+    pub(crate) const ID: u32 = 0x02;
+    pub(crate) const VERSION: u32 = 0x03;
+    pub(crate) const TASK_PRIORITY: u32 = 0x08;
+    pub(crate) const PROCESSOR_PRIORITY: u32 = 0x0a;
+    pub(crate) const LOGICAL_DESTINATION: u32 = 0x0d;
+    pub(crate) const DESTINATION_FORMAT: u32 = 0x0e;
+    pub(crate) const SPURIOUS: u32 = 0x0f;
+    /// The first of eight, as of the two that follow.
+    pub(crate) const IN_SERVICE: u32 = 0x10;
+    pub(crate) const LEVELS: u32 = 0x18;
+    pub(crate) const REQUESTS: u32 = 0x20;
+    pub(crate) const ERROR_STATUS: u32 = 0x28;
+    pub(crate) const COMMAND: u32 = 0x30;
+    pub(crate) const COMMAND_HIGH: u32 = 0x31;
+    /// The first entry of the local vector table.
+    pub(crate) const TABLE: u32 = 0x32;
+    pub(crate) const INITIAL_COUNT: u32 = 0x38;
+    pub(crate) const DIVIDE: u32 = 0x3e;
+}
+
 /// A register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Register {
@@ -150,7 +185,7 @@ pub(super) enum Register {
     LogicalDestination,
     DestinationFormat,
     Spurious,
-    InService(usize),
+    InService,
     Trigger(usize),
     Request(usize),
     ErrorStatus,
@@ -168,30 +203,30 @@ impl Register {
     /// Finds the register of a number.
     pub(super) fn of(number: u32) -> Self {
         match number {
-            0x02 => Self::Id,
-            0x03 => Self::Version,
-            0x08 => Self::TaskPriority,
+            number::ID => Self::Id,
+            number::VERSION => Self::Version,
+            number::TASK_PRIORITY => Self::TaskPriority,
             0x09 => Self::ArbitrationPriority,
-            0x0a => Self::ProcessorPriority,
+            number::PROCESSOR_PRIORITY => Self::ProcessorPriority,
             0x0b => Self::EndOfInterrupt,
-            0x0d => Self::LogicalDestination,
-            0x0e => Self::DestinationFormat,
-            0x0f => Self::Spurious,
-            0x10..=0x17 => Self::InService((number & 7) as usize),
+            number::LOGICAL_DESTINATION => Self::LogicalDestination,
+            number::DESTINATION_FORMAT => Self::DestinationFormat,
+            number::SPURIOUS => Self::Spurious,
+            0x10..=0x17 => Self::InService,
             0x18..=0x1f => Self::Trigger((number & 7) as usize),
             0x20..=0x27 => Self::Request((number & 7) as usize),
-            0x28 => Self::ErrorStatus,
-            0x30 => Self::Command,
-            0x31 => Self::CommandHigh,
+            number::ERROR_STATUS => Self::ErrorStatus,
+            number::COMMAND => Self::Command,
+            number::COMMAND_HIGH => Self::CommandHigh,
             0x32 => Self::Lvt(Lvt::Timer),
             0x33 => Self::Lvt(Lvt::Thermal),
             0x34 => Self::Lvt(Lvt::Performance),
             0x35 => Self::Lvt(Lvt::Lint0),
             0x36 => Self::Lvt(Lvt::Lint1),
             0x37 => Self::Lvt(Lvt::Error),
-            0x38 => Self::InitialCount,
+            number::INITIAL_COUNT => Self::InitialCount,
             0x39 => Self::CurrentCount,
-            0x3e => Self::Divide,
+            number::DIVIDE => Self::Divide,
             0x3f => Self::SelfIpi,
             _ => Self::Nothing,
         }

@@ -4,11 +4,15 @@
 use core::cell::Cell;
 use std::{collections::BTreeSet, vec::Vec};
 
+use arch_vm_host::testing::StdHost;
 use axdevice::AccessWidth;
 use proptest::prelude::*;
 
 use super::*;
-use crate::irqchip::message::{Destination, EVERYBODY};
+use crate::{
+    irqchip::message::{Destination, EVERYBODY},
+    testing::host,
+};
 
 const ID: u32 = 0x802;
 const VERSION: u32 = 0x803;
@@ -60,7 +64,7 @@ impl Time for FakeTime {
 }
 
 struct Bench {
-    apic: LocalApic,
+    apic: LocalApic<StdHost>,
     time: FakeTime,
 }
 
@@ -80,7 +84,7 @@ impl Bench {
     /// In xAPIC mode, as at reset.
     fn in_memory(id: u32) -> Self {
         Self {
-            apic: LocalApic::new(id),
+            apic: LocalApic::new(&host(), id).unwrap(),
             time: FakeTime::default(),
         }
     }
@@ -193,6 +197,57 @@ fn the_end_of_a_level_is_told_and_that_of_an_edge_is_not() {
     bench.post(0x61);
     assert_eq!(bench.take(), Some(0x61));
     bench.write(EOI, 0);
+}
+
+#[test]
+fn given_to_hardware_it_moves_what_others_request_into_the_page() {
+    let mut bench = Bench::new();
+    bench.post(0x45);
+    bench.apic.inbox().post(0x61, Trigger::Level);
+    let given = bench.apic.give();
+    assert_eq!(
+        (given.requested, given.serving, given.is_due),
+        (0x61, 0, true)
+    );
+    assert_eq!(given.levels, [0, 1 << 0x21, 0, 0]);
+    assert_eq!(bench.read(IRR + 2), 1 << 5, "read as before");
+    assert_eq!(bench.take(), None, "the hardware takes it");
+    // What the hardware does to deliver it.
+    bench.apic.page().remove(Set::Requests, 0x61);
+    bench.apic.page().insert(Set::InService, 0x61);
+    let given = bench.apic.give();
+    assert_eq!(
+        (given.requested, given.serving, given.is_due),
+        (0x45, 0x61, false)
+    );
+    bench.apic.take_back();
+    assert_eq!(bench.take(), None, "its class is below what is in service");
+    assert_eq!(bench.try_write(EOI, 0), Ok(Effect::End(0x61)));
+    assert_eq!(bench.take(), Some(0x45));
+    assert_eq!(bench.apic.give().requested, 0, "nothing is left");
+}
+
+#[test]
+fn what_hardware_has_written_is_done_and_what_is_read_only_stays() {
+    let mut bench = Bench::in_memory(3);
+    let (id, spurious) = (0x20, 0xf0);
+    bench.apic.page().write(id / 16, 0);
+    assert_eq!(bench.apic.written(id.into(), &bench.time), Effect::Nothing);
+    assert_eq!(bench.page(id.into()), 0x0300_0000);
+    bench.apic.page().write(spurious / 16, u32::MAX);
+    let _ = bench.apic.written(spurious.into(), &bench.time);
+    assert_eq!(bench.page(spurious.into()), 0x3ff);
+    assert_eq!(bench.apic.enabled_mode(), Mode::XApic);
+}
+
+#[test]
+fn cr8_leaves_the_low_half_of_a_task_priority_of_its_class() {
+    let mut bench = Bench::new();
+    bench.write(TPR, 0x2f);
+    bench.apic.set_task_class(2);
+    assert_eq!(bench.read(TPR), 0x2f);
+    bench.apic.set_task_class(3);
+    assert_eq!((bench.read(TPR), bench.read(PPR)), (0x30, 0x30));
 }
 
 #[test]
