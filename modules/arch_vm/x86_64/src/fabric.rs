@@ -271,14 +271,15 @@ mod tests {
 
     /// Three vCPUs, of which the first is on, with their local APICs enabled.
     struct Bench {
-        apics: Vec<LocalApic>,
+        apics: Vec<LocalApic<StdHost>>,
         fabric: Fabric<StdHost>,
     }
 
     impl Bench {
         fn new() -> Self {
             let host = host();
-            let mut apics: Vec<_> = (0..3).map(LocalApic::new).collect();
+            let apic = |id| LocalApic::new(&host, id).unwrap();
+            let mut apics: Vec<_> = (0..3).map(apic).collect();
             for apic in &mut apics {
                 let _ = apic.write_page(SPURIOUS, DWORD, 0x1ff, &NoTime);
             }
@@ -338,7 +339,7 @@ mod tests {
         assert_eq!(bench.send(Delivery::Startup, Destination::All), 0b110);
         let _ = bench.apics[1].write_page(SPURIOUS, DWORD, 0xff, &NoTime);
         bench.send(Delivery::Nmi, Destination::Others);
-        let nmis = |apic: &mut LocalApic| apic.take_signals().is_some_and(|it| it.nmi);
+        let nmis = |apic: &mut LocalApic<StdHost>| apic.take_signals().is_some_and(|it| it.nmi);
         let found: Vec<_> = bench.apics.iter_mut().map(nmis).collect();
         assert_eq!(found, [false, true, true]);
     }
