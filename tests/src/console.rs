@@ -51,10 +51,16 @@ impl Console {
                 self.seen += found.end();
                 return Ok(());
             }
+            // Patterns are of one line: only the last one may still become what is waited for.
+            self.seen = self.seen.max(self.last_line());
             if !self.take_more(until) {
                 return Err(Failure::Missing(pattern.into()));
             }
         }
+    }
+
+    fn last_line(&self) -> usize {
+        self.text.rfind('\n').map_or(0, |at| at + 1)
     }
 
     /// Collects until the machine closes its output; false if time runs out first.
@@ -93,7 +99,7 @@ impl Console {
         for c in String::from_utf8_lossy(chunk).chars() {
             self.text.push(c);
             if self.text.ends_with(ERASE_LINE) {
-                let line = self.text.rfind('\n').map_or(0, |at| at + 1);
+                let line = self.last_line();
                 self.text.truncate(line);
                 self.seen = self.seen.min(line);
             } else if c == '\n' {
@@ -120,4 +126,58 @@ fn compile(pattern: &str) -> Result<Regex, Failure> {
         path: pattern.into(),
         cause: error.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        io::{self, Read},
+        time::{Duration, Instant},
+    };
+
+    use super::Console;
+
+    /// Brings one piece a read, as a machine's output comes.
+    struct Pieces(VecDeque<&'static [u8]>);
+
+    impl Read for Pieces {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let piece = self.0.pop_front().unwrap_or_default();
+            buffer[..piece.len()].copy_from_slice(piece);
+            Ok(piece.len())
+        }
+    }
+
+    fn finds(pieces: &[&'static str], patterns: &[&str]) -> bool {
+        let pieces = pieces.iter().map(|piece| piece.as_bytes()).collect();
+        let mut console = Console::new(Pieces(pieces));
+        // Output that ends is not waited for.
+        let until = Instant::now() + Duration::from_secs(600);
+        let mut found = patterns
+            .iter()
+            .map(|pattern| console.wait(pattern, until).is_ok());
+        found.all(|found| found)
+    }
+
+    #[test]
+    fn a_line_that_comes_in_pieces_is_found() {
+        assert!(finds(&["one\nli", "nux: do", "ne\r\n"], &["^linux: done$"]));
+    }
+
+    #[test]
+    fn what_was_waited_for_is_not_found_again() {
+        assert!(finds(&["done\ndone\n"], &["^done$", "^done$"]));
+        assert!(!finds(&["done\n", "more\n"], &["^done$", "^done$"]));
+    }
+
+    #[test]
+    fn a_line_that_is_erased_is_found_as_it_is_drawn_anew() {
+        let pieces = ["axhive> vm", "\r\x1b[Kguest: hello\r\naxhive> vm"];
+        assert!(finds(
+            &pieces,
+            &["axhive> vm", "^guest: hello$", "^axhive> vm"]
+        ));
+        assert!(!finds(&pieces, &["guest: hello", "guest: hello"]));
+    }
 }
