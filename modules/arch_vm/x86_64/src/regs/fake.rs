@@ -31,8 +31,9 @@ pub(crate) fn write_msr(msr: Msr, value: u64) {
 
 pub(crate) fn set_cr4_bits(_bits: u64) {}
 
-/// A number that no model-specific register has.
+/// Numbers that no model-specific register has.
 const XCR0: u32 = u32::MAX;
+const RENEWALS: u32 = u32::MAX - 1;
 
 pub(crate) fn read_xcr0() -> u64 {
     store::replace(XCR0, |old| old)
@@ -67,6 +68,16 @@ pub(crate) fn load_debug(addresses: &[u64; 4]) {
 
 pub(crate) fn store_debug() -> [u64; 4] {
     DEBUG.map(|number| store::replace(number, |old| old))
+}
+
+/// Counts how often it is called.
+pub(crate) fn renew_task_priority() {
+    store::replace(RENEWALS, |count| count.wrapping_add(1));
+}
+
+#[cfg(test)]
+pub(crate) fn renewals() -> u64 {
+    store::replace(RENEWALS, |count| count)
 }
 
 pub(crate) fn close_interrupts() -> u64 {

@@ -124,6 +124,14 @@ pub(crate) fn store_debug() -> [u64; 4] {
     [dr0, dr1, dr2, dr3]
 }
 
+/// Writes the host's task priority, which is 0, so that the local APIC tells the CPU
+/// anew what is pending.
+#[inline]
+pub(crate) fn renew_task_priority() {
+    // SAFETY: the host keeps no interrupt away by priority.
+    unsafe { asm!("mov cr8, {}", in(reg) 0_u64, options(nomem, nostack, preserves_flags)) };
+}
+
 /// Closes interrupts and tells what they were before.
 #[inline]
 pub(crate) fn close_interrupts() -> u64 {

@@ -13,11 +13,11 @@ mod msr;
 #[cfg_attr(not(all(target_arch = "x86_64", target_os = "none")), path = "fake.rs")]
 mod access;
 
-#[cfg(test)]
-pub(crate) use access::set_cpuid;
 pub(crate) use access::{
-    Leaf, close_interrupts, cpuid, load_debug, read_msr, read_xcr0, restore_interrupts,
-    set_cr4_bits, store_debug, tsc, write_msr, write_xcr0, xrstor, xsave,
+    Leaf, close_interrupts, cpuid, load_debug, read_msr, read_xcr0, renew_task_priority,
+    restore_interrupts, set_cr4_bits, store_debug, tsc, write_msr, write_xcr0, xrstor, xsave,
 };
+#[cfg(test)]
+pub(crate) use access::{renewals, set_cpuid};
 pub(crate) use control::{CR0, CR4, EFER, RFLAGS, bits};
 pub(crate) use msr::Msr;

@@ -44,11 +44,16 @@ pub(crate) struct Features {
     pub(crate) has_flush_by_asid: bool,
     /// It says which bytes an instruction that faulted had.
     pub(crate) has_decode_assists: bool,
-    /// It may deliver an injected interrupt a second time: QEMU's emulation keeps
-    /// the vector as an exception to come until something else replaces it, and
-    /// delivers it, interrupts closed or not, when it is kicked before that. What
-    /// is a virtual interrupt comes once.
-    pub(crate) repeats_interrupts: bool,
+    /// It is QEMU's emulation, which differs from a CPU in two ways.
+    ///
+    /// It keeps the vector of an injected interrupt as an exception to come until
+    /// something else replaces it, and delivers it again, interrupts closed or not,
+    /// when it is kicked before that. What is a virtual interrupt comes once.
+    ///
+    /// It notes at each exit, without a lock, that no virtual interrupt waits any
+    /// more, and by that can undo the note of another thread that the local APIC
+    /// has an interrupt: that one would come with the next only. See `note_exit`.
+    pub(crate) is_emulated: bool,
 }
 
 impl Features {
@@ -59,10 +64,9 @@ impl Features {
             return Err(Error::Unsupported("it has neither SVM nor VMX"));
         }
         let [_, name @ ..] = regs::cpuid(HYPERVISOR, 0);
-        let is_emulated = name.map(u32::to_le_bytes).as_flattened() == EMULATION;
         Ok(Self {
             has_huge_pages: edx & HAS_HUGE_PAGES != 0,
-            repeats_interrupts: is_emulated,
+            is_emulated: name.map(u32::to_le_bytes).as_flattened() == EMULATION,
             ..Self::of(regs::cpuid(SVM_FEATURES, 0))?
         })
     }
@@ -83,7 +87,7 @@ impl Features {
             has_flush_by_asid: offered.contains(Offered::FLUSH_BY_ASID),
             has_decode_assists: offered.contains(Offered::DECODE_ASSISTS),
             has_huge_pages: false,
-            repeats_interrupts: false,
+            is_emulated: false,
         })
     }
 }
@@ -123,6 +127,12 @@ mod tests {
         set_cpuid(EXTENDED_FEATURES, 0, [0, 0, HAS_SVM, 0]);
         set_cpuid(SVM_FEATURES, 0, [0, 16, 0, 1]);
         Features::detect().unwrap()
+    }
+
+    fn emulate() {
+        let name = [b"TCGT", b"CGTC", b"GTCG"].map(|part| u32::from_le_bytes(*part));
+        let [first, second, third] = name;
+        set_cpuid(HYPERVISOR, 0, [0, first, second, third]);
     }
 
     fn svm(features: Features) -> Svm<StdHost> {
@@ -166,9 +176,7 @@ mod tests {
         let mut hardware = svm(features());
         hardware.inject(event);
         assert_eq!(hardware.event(), Some(INTERRUPT));
-        let name = [b"TCGT", b"CGTC", b"GTCG"].map(|part| u32::from_le_bytes(*part));
-        let [first, second, third] = name;
-        set_cpuid(HYPERVISOR, 0, [0, first, second, third]);
+        emulate();
         let mut emulation = svm(features());
         emulation.open_window(3);
         emulation.inject(event);
@@ -182,5 +190,14 @@ mod tests {
         );
         emulation.note_exit();
         assert!(!emulation.has_event());
+    }
+
+    #[test]
+    fn after_each_exit_the_emulation_looks_at_its_local_apic_again() {
+        svm(features()).note_exit();
+        assert_eq!(regs::renewals(), 0);
+        emulate();
+        svm(features()).note_exit();
+        assert_eq!(regs::renewals(), 1);
     }
 }

@@ -201,13 +201,17 @@ impl<H: AxVMHal> Svm<H> {
     }
 
     /// Notes what holds after each exit: the CPU has what the block has, and what
-    /// was to be delivered is, unless the block says that it was interrupted.
+    /// was to be delivered is, unless the block says that it was interrupted. The
+    /// emulation is made to look at its local APIC again.
     #[inline]
     pub(super) fn note_exit(&mut self) {
         let control = &mut self.vmcb_mut().control;
         control.clean = ALL_CLEAN;
         control.tlb_control = tlb::KEEP;
         control.event = 0;
+        if self.features.is_emulated {
+            regs::renew_task_priority();
+        }
     }
 
     /// Returns why the guest left.
@@ -406,7 +410,7 @@ impl<H: AxVMHal> Svm<H> {
     /// Delivers an event on the next entry.
     pub(crate) fn inject(&mut self, event: Event) {
         match event {
-            Event::Interrupt(vector) if self.features.repeats_interrupts => {
+            Event::Interrupt(vector) if self.features.is_emulated => {
                 self.inject_virtual(vector);
             }
             event => self.inject_now(event),
