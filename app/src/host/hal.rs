@@ -24,6 +24,8 @@ use super::{
 use crate::vmm::Spawn;
 
 const PAGE_BYTES: usize = 4096;
+/// What is left of ArceOS's own heap to what cannot be refused.
+const RESERVE_BYTES: usize = 512 << 10;
 
 /// ArceOS as a host of virtual machines.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,6 +80,9 @@ impl AxVCpuHal for Host {
 
     fn alloc_frames(&self, count: usize) -> Option<HostPhysAddr> {
         let bytes = count.checked_mul(PAGE_BYTES)?;
+        if !self.can_spare(bytes) {
+            return None;
+        }
         let start = global_allocator()
             .alloc_pages(count, bytes, UsageKind::PageTable)
             .ok()?;
@@ -85,6 +90,10 @@ impl AxVCpuHal for Host {
         let start = HostPhysAddr::from_usize(physical.as_usize());
         memory::zero(start, bytes);
         Some(start)
+    }
+
+    fn can_spare(&self, size_bytes: usize) -> bool {
+        heap_free_bytes() >= size_bytes.saturating_add(RESERVE_BYTES)
     }
 
     fn free_frames(&self, start: HostPhysAddr, count: usize) {

@@ -8,11 +8,12 @@ use alloc::{string::String, sync::Arc};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use axtask::{AxCpuMask, AxTaskExt, TaskExt, TaskInner};
-use axvm::{HostEvent, HostThread, PCpuId, PCpuSet, VCpuId, VCpuTask, VMId};
+use axvm::{AxVCpuHal, HostEvent, HostThread, PCpuId, PCpuSet, VCpuId, VCpuTask, VMId};
 use extern_trait::extern_trait;
 
 use super::{
     event::{self, Event},
+    hal::Host,
     seat::Seat,
 };
 
@@ -58,9 +59,13 @@ impl HostThread for Thread {
     }
 }
 
-/// Starts a thread for a vCPU; `None` if none of its CPUs exists.
+/// Starts a thread for a vCPU; `None` if none of its CPUs exists, or if there is no
+/// room for its stack, which ArceOS takes for granted.
 pub(super) fn spawn_vcpu(name: String, cpus: PCpuSet, task: Arc<dyn VCpuTask>) -> Option<Thread> {
     let mask = cpu_mask(cpus)?;
+    if !Host.can_spare(STACK_BYTES) {
+        return None;
+    }
     let seat = Seat::new(task, cpus.0);
     let body = seat.clone();
     let (mut inner, thread) = make(name, move || {

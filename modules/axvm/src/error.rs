@@ -27,6 +27,9 @@ pub enum Error {
     /// There are no frames left for page tables or vCPUs.
     #[error("no memory is left for page tables")]
     NoFrames,
+    /// The host keeps what it has left for itself.
+    #[error("no memory is left for another VM; delete one")]
+    NoOwnMemory,
     /// No thread could be made for a vCPU.
     #[error("no thread could be started for vCPU {vcpu}")]
     NoThread {
@@ -80,7 +83,8 @@ pub enum Error {
 impl From<Error> for AxError {
     fn from(error: Error) -> Self {
         match error {
-            Error::NoRam { .. } | Error::NoFrames | Error::NoThread { .. } => Self::NoMemory,
+            Error::NoRam { .. } | Error::NoFrames => Self::NoMemory,
+            Error::NoOwnMemory | Error::NoThread { .. } => Self::NoMemory,
             Error::WrongState { .. } | Error::WrongVCpuState { .. } => Self::BadState,
             Error::NoSuchVCpu(_) => Self::NotFound,
             Error::Bus(_) => Self::AlreadyExists,

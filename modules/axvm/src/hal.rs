@@ -85,6 +85,12 @@ pub trait AxVCpuHal: Clone + Send + Sync + 'static {
     /// Gives back what [`Self::alloc_frames`] returned, with the same count.
     fn free_frames(&self, start: HostPhysAddr, count: usize);
 
+    /// Tells whether the host has so many bytes of its own memory to spare, for what
+    /// it gives without being asked: to run out of that would be its end.
+    fn can_spare(&self, _size_bytes: usize) -> bool {
+        true
+    }
+
     /// Returns where the hypervisor sees host memory that it took from here.
     fn phys_to_virt(&self, address: HostPhysAddr) -> HostVirtAddr;
 

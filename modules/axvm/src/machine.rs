@@ -22,6 +22,11 @@ use crate::{
 /// The guest physical addresses that stage 2 can hold on every architecture.
 const GUEST_SPACE_BYTES: usize = 1 << 39;
 
+/// What a machine takes at most of the host's own memory besides frames and threads:
+/// for itself, for a while even to be booted, and for each vCPU.
+const OWN_BYTES: usize = 256 << 10;
+const OWN_BYTES_PER_VCPU: usize = 32 << 10;
+
 /// RAM and the stage-2 tables that map it.
 pub(crate) struct VmMemory<A: ArchVm> {
     pub(crate) ram: Arc<Ram<A::Hal>>,
@@ -264,6 +269,10 @@ impl<A: ArchVm> Machine<A> {
 
     fn assemble(plan: &Blueprint<'_, A::Hal>, memory: VmMemory<A>) -> Result<Self> {
         let ids = 0..plan.config.vcpus.len();
+        let for_vcpus = ids.len().saturating_mul(OWN_BYTES_PER_VCPU);
+        if !plan.hal.can_spare(OWN_BYTES.saturating_add(for_vcpus)) {
+            return Err(Error::NoOwnMemory);
+        }
         let controls: Vec<_> = ids
             .map(|vcpu| Arc::new(VCpuControl::new(plan.hal, plan.id, vcpu)))
             .collect();

@@ -14,7 +14,7 @@ const REQUESTS_MAX: u64 = 100;
 fn is_shortage(error: &Error) -> bool {
     matches!(
         error,
-        Error::NoFrames | Error::NoRam { .. } | Error::NoThread { .. }
+        Error::NoFrames | Error::NoOwnMemory | Error::NoRam { .. } | Error::NoThread { .. }
     )
 }
 
@@ -54,8 +54,9 @@ fn creation_fails_cleanly_at_every_request_and_then_succeeds() {
                 bench.host.check();
             },
         );
-        // RAM, a root and a table below it, and a save area for each vCPU.
-        assert_eq!(requests, 3 + cpus as u64);
+        // RAM, a root and a table below it, what the host has for itself, and a save
+        // area for each vCPU.
+        assert_eq!(requests, 4 + cpus as u64);
         assert_eq!(vm.status(), VmStatus::Inited);
         drop(vm);
         bench.host.check();
@@ -117,8 +118,8 @@ fn a_reset_fails_cleanly_at_every_request_and_then_succeeds() {
                 vm.boot().unwrap();
             },
         );
-        // Memory stays; save areas and threads are made again.
-        assert_eq!(requests, 6);
+        // Memory stays; the host is asked, save areas and threads are made again.
+        assert_eq!(requests, 7);
         vm.delete().unwrap();
         bench.host.check();
     });

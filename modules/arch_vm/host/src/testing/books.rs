@@ -16,6 +16,8 @@ pub enum Resource {
     Ram,
     /// Threads.
     Threads,
+    /// What the host has for itself; nobody counts it.
+    Own,
 }
 
 /// The books of one host.

@@ -163,7 +163,7 @@ impl StdHost {
         match resource {
             Resource::Frames => &self.0.frames,
             Resource::Ram => &self.0.ram,
-            Resource::Threads => panic!("threads come from no pool"),
+            Resource::Threads | Resource::Own => panic!("it comes from no pool"),
         }
     }
 }
@@ -174,6 +174,7 @@ fn booked(books: &mut Books, resource: Resource) -> &mut usize {
         Resource::Frames => &mut books.frames,
         Resource::Ram => &mut books.ram_blocks,
         Resource::Threads => &mut books.threads,
+        Resource::Own => panic!("nobody counts it"),
     }
 }
 
@@ -182,6 +183,10 @@ impl AxVCpuHal for StdHost {
 
     fn alloc_frames(&self, count: usize) -> Option<HostPhysAddr> {
         self.take(Resource::Frames, count, count)
+    }
+
+    fn can_spare(&self, _size_bytes: usize) -> bool {
+        !self.books(|books| books.refuses(Resource::Own))
     }
 
     fn free_frames(&self, start: HostPhysAddr, count: usize) {
