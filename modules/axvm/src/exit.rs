@@ -125,6 +125,9 @@ pub enum AxVCpuExitReason {
         /// With which interrupt.
         vector: u64,
     },
+    /// The guest's CPU met a fault at each attempt to deliver one, and shut down: on
+    /// x86 the VM stops with this fault.
+    TripleFault,
     /// The guest did what cannot be handled; the VM stops with this fault.
     Unhandled {
         /// The architecture's code of the event (cause register, exit code).
@@ -298,7 +301,11 @@ impl AxVCpuExitReason {
                 hardware_entry_failure_reason: code,
             }
             | Self::Unhandled { code, .. } => code,
-            Self::Halt | Self::SystemDown { .. } | Self::Console { .. } | Self::Nothing => 0,
+            Self::Halt
+            | Self::SystemDown { .. }
+            | Self::Console { .. }
+            | Self::TripleFault
+            | Self::Nothing => 0,
         }
     }
 }

@@ -205,6 +205,7 @@ impl<A: ArchVm> Parts<A> {
                 hardware_entry_failure_reason: reason,
             } => return Err(Error::Hardware(reason)),
             Exit::SendIPI { targets, vector } => self.send_ipi(targets, vector),
+            Exit::TripleFault => self.crash("triple fault".into()),
             Exit::Unhandled { code, detail } => {
                 self.crash(format!("unhandled exit {code:#x} with {detail:#x}"));
             }

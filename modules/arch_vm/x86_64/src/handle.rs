@@ -31,7 +31,6 @@ pub(crate) enum Step {
 /// The call that axvm answers; all others are unknown to it.
 pub(crate) const CALL_VERSION: u64 = 0;
 const CALL_UNKNOWN: u64 = u64::MAX;
-const TRIPLE_FAULT: u64 = 0x7f;
 /// DR6: a single step.
 pub(crate) const DR6_STEP: u64 = 1 << 14;
 pub(crate) const LENGTH_CPUID: u8 = 2;
@@ -88,10 +87,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             }
             Exit::Exception(Exception::DEBUG) if self.has_stepped_out() => Step::Resume,
             Exit::Exception(exception) => self.deliver_again(exception),
-            Exit::Shutdown => Step::Leave(Leave::Unhandled {
-                code: TRIPLE_FAULT,
-                detail: self.backend.rip(),
-            }),
+            Exit::Shutdown => Step::Leave(Leave::TripleFault),
             Exit::Failed(code) => Step::Leave(Leave::FailEntry {
                 hardware_entry_failure_reason: code,
             }),

@@ -225,11 +225,8 @@ fn what_cannot_be_emulated_stops_the_vm() {
             matches!(left, Step::Leave(Leave::Unhandled { .. })),
             "{left:?}"
         );
-        let left = leave(vcpu, SHUTDOWN, [0; 2]);
-        assert!(
-            matches!(left, Step::Leave(Leave::Unhandled { .. })),
-            "{left:?}"
-        );
+        let dead = Step::Leave(Leave::TripleFault);
+        assert_eq!(leave(vcpu, SHUTDOWN, [0; 2]), dead);
         let left = leave(vcpu, 0xffff_ffff, [0; 2]);
         assert!(
             matches!(left, Step::Leave(Leave::FailEntry { .. })),
