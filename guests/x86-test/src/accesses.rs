@@ -6,14 +6,18 @@
 //!
 //! Spec: IA-PC HPET, "Main Counter Register"; AMD64 APM 3.
 
-use rt::check::{Checked, same};
+use core::arch::x86_64::__cpuid;
+
+use rt::check::{Checked, hold, same};
 use rt::{machine::Failure, say};
 
-use crate::execute::{DATA, NOTHING, RAX, RBX, RCX, RDI, RSI, Registers, Who, execute};
+use crate::execute::{DATA, NOTHING, RAX, RBX, RCX, RDI, RSI, Registers, UNDEFINED, Who, execute};
 
 const HPET: u64 = 0xfed0_0000;
 const COUNTER: u64 = HPET + 0xf0;
 const OLD: u32 = 0x8000_0011;
+const MOVBE: u32 = 1 << 22;
+const XSAVE_AVX: u32 = 1 << 26 | 1 << 28;
 const ONE: u64 = 0x0000_0000_1000_0005;
 
 /// What is left in RAX and in the device of [`OLD`] and [`ONE`].
@@ -33,7 +37,7 @@ const fn form(what: &'static str, bytes: &'static [u8], rax: u64, device: u32) -
     }
 }
 
-const FORMS: [Form; 30] = [
+const FORMS: [Form; 45] = [
     form("load", &[0x8b, 0x03], 0x8000_0011, OLD),
     form(
         "load to 64 bits",
@@ -88,6 +92,84 @@ const FORMS: [Form; 30] = [
         0x8000_0011,
         OLD,
     ),
+    form("cmov", &[0x0f, 0x44, 0x03], 0x1000_0005, OLD),
+    form("cmps", &[0xa7], ONE, OLD),
+    form("scas", &[0xaf], ONE, OLD),
+    // lea rbx, [rbx + 8]; xchg rbx, rsp; push rax; xchg rbx, rsp
+    form(
+        "push there",
+        &[
+            0x48, 0x8d, 0x5b, 8, 0x48, 0x87, 0xe3, 0x50, 0x48, 0x87, 0xe3,
+        ],
+        ONE,
+        0x1000_0005,
+    ),
+    // xchg rbx, rsp; pop rax; xchg rbx, rsp
+    form(
+        "pop there",
+        &[0x48, 0x87, 0xe3, 0x58, 0x48, 0x87, 0xe3],
+        0x8000_0011,
+        OLD,
+    ),
+    form("push of it", &[0xff, 0x33, 0x58], 0x8000_0011, OLD),
+    form("pop to it", &[0x50, 0x8f, 0x03], ONE, 0x1000_0005),
+    // lea rcx, [to]; mov [rbx], rcx; call [rbx]; jmp end; to: push 0x77; pop rax; ret; end:
+    form(
+        "call through it",
+        &[
+            0x48, 0x8d, 0x0d, 7, 0, 0, 0, 0x48, 0x89, 0x0b, 0xff, 0x13, 0xeb, 4, 0x6a, 0x77, 0x58,
+            0xc3,
+        ],
+        0x77,
+        0x0100_100e,
+    ),
+    // lea rcx, [to]; mov [rbx], rcx; jmp [rbx]; ud2; to:
+    form(
+        "jump through it",
+        &[
+            0x48, 0x8d, 0x0d, 7, 0, 0, 0, 0x48, 0x89, 0x0b, 0xff, 0x23, 0x0f, 0x0b,
+        ],
+        ONE,
+        0x0100_100e,
+    ),
+    // movd xmm0, eax, then a store
+    form(
+        "movd",
+        &[0x66, 0x0f, 0x6e, 0xc0, 0x66, 0x0f, 0x7e, 0x03],
+        ONE,
+        0x1000_0005,
+    ),
+    form(
+        "movq",
+        &[0x66, 0x0f, 0x6e, 0xc0, 0x66, 0x0f, 0xd6, 0x03],
+        ONE,
+        0x1000_0005,
+    ),
+    form(
+        "movntdq",
+        &[0x66, 0x0f, 0x6e, 0xc0, 0x66, 0x0f, 0xe7, 0x03],
+        ONE,
+        0x1000_0005,
+    ),
+    form(
+        "movups",
+        &[0x66, 0x0f, 0x6e, 0xc0, 0x0f, 0x11, 0x03],
+        ONE,
+        0x1000_0005,
+    ),
+    // a load, then movd eax, xmm0
+    form(
+        "movdqa",
+        &[0x66, 0x0f, 0x6f, 0x03, 0x66, 0x0f, 0x7e, 0xc0],
+        0x8000_0011,
+        OLD,
+    ),
+    form(
+        "movss",
+        &[0xf3, 0x0f, 0x10, 0x03, 0x66, 0x0f, 0x7e, 0xc0],
+        0x8000_0011,
+        OLD,
+    ),
     form(
         "from RAM",
         &[0xb8, 0, 0x40, 0, 1, 0x8b, 0x30, 0x89, 0x33],
@@ -103,6 +185,14 @@ pub fn run() -> Checked {
         try_form(form)?;
     }
     copies()?;
+    if has(MOVBE) {
+        try_form(&form("movbe", &[0x0f, 0x38, 0xf0, 0x03], 0x1100_0080, OLD))?;
+        try_form(&form("movbe", &[0x0f, 0x38, 0xf1, 0x03], ONE, 0x0500_0010))?;
+    }
+    if has(XSAVE_AVX) {
+        wide()?;
+    }
+    unknown()?;
     say!("accesses to a device passed");
     nowhere()?;
     say!("accesses to nothing passed");
@@ -121,6 +211,52 @@ fn try_form(form: &Form) -> Checked {
     done(form.what, form.bytes, &mut registers)?;
     same(form.what, registers.gprs[RAX], form.rax)?;
     same(form.what, read(COUNTER), form.device)
+}
+
+/// Tells whether the CPU has all of some features.
+fn has(features: u32) -> bool {
+    __cpuid(1).ecx & features == features
+}
+
+/// A register of 32 bytes, from a device and to it.
+fn wide() -> Checked {
+    // mov rcx, cr4; bts ecx, 18; mov cr4, rcx; xor ecx, ecx; xor edx, edx;
+    // mov eax, 7; xsetbv
+    const OPEN: [u8; 22] = [
+        0x0f, 0x20, 0xe1, 0x0f, 0xba, 0xe9, 18, 0x0f, 0x22, 0xe1, 0x31, 0xc9, 0x31, 0xd2, 0xb8, 7,
+        0, 0, 0, 0x0f, 0x01, 0xd1,
+    ];
+    // mov eax, 3; xsetbv; mov rcx, cr4; btr ecx, 18; mov cr4, rcx
+    const CLOSE: [u8; 18] = [
+        0xb8, 3, 0, 0, 0, 0x0f, 0x01, 0xd1, 0x0f, 0x20, 0xe1, 0x0f, 0xba, 0xf1, 18, 0x0f, 0x22,
+        0xe1,
+    ];
+    // vmovdqu ymm1, [rbx]; vmovups [rsi], ymm1; vmovntdq [rdi], xmm1
+    const MOVES: [u8; 12] = [
+        0xc5, 0xfe, 0x6f, 0x0b, 0xc5, 0xfc, 0x11, 0x0e, 0xc5, 0xf9, 0xe7, 0x0f,
+    ];
+    write(COUNTER, OLD);
+    done("AVX", &OPEN, &mut Registers::default())?;
+    let mut registers = Registers::default();
+    (registers.gprs[RBX], registers.gprs[RSI]) = (COUNTER - 8, DATA);
+    registers.gprs[RDI] = COUNTER;
+    let moved = done("moves of 32 bytes", &MOVES, &mut registers);
+    done("AVX", &CLOSE, &mut Registers::default())?;
+    moved?;
+    same("what was loaded", read(DATA + 8), OLD)?;
+    same("what was stored", read(COUNTER), read(DATA))
+}
+
+/// What nobody does with a device ends in an exception, if it is not done.
+fn unknown() -> Checked {
+    let mut registers = Registers::default();
+    registers.gprs[RBX] = COUNTER;
+    // fld dword [rbx]; fstp st0
+    let found = execute(&[0xd9, 0x03, 0xdd, 0xd8], Who::Kernel, &mut registers);
+    hold(
+        "floating point from a device",
+        found.is_none_or(|trap| trap.vector == UNDEFINED),
+    )
 }
 
 fn done(what: &'static str, bytes: &[u8], registers: &mut Registers) -> Checked {

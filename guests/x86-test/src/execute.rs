@@ -280,8 +280,7 @@ fn open(address: u64) {
     // SAFETY: only reads.
     unsafe { asm!("mov {}, cr3", out(reg) table, options(nomem, nostack)) };
     for shift in [39, 30, 21] {
-        let index = address >> shift & 511;
-        let entry = ((table & ADDRESS) + index * 8) as *mut u64;
+        let entry = entry_of(table, address, shift);
         // SAFETY: tables are mapped one to one, and nobody else uses them.
         let value = unsafe { entry.read_volatile() } | USER;
         // SAFETY: as above; it only adds rights.
@@ -290,6 +289,23 @@ fn open(address: u64) {
     }
     // SAFETY: drops what the CPU has of the tables.
     unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack)) };
+}
+
+fn entry_of(table: u64, address: u64, shift: u32) -> *mut u64 {
+    let index = address >> shift & 511;
+    ((table & ADDRESS) + index * 8) as *mut u64
+}
+
+/// Returns the entry of 2 MiB of addresses.
+pub fn directory_entry(address: u64) -> *mut u64 {
+    let mut table: u64;
+    // SAFETY: only reads.
+    unsafe { asm!("mov {}, cr3", out(reg) table, options(nomem, nostack)) };
+    for shift in [39, 30] {
+        // SAFETY: tables are mapped one to one.
+        table = unsafe { entry_of(table, address, shift).read_volatile() };
+    }
+    entry_of(table, address, 21)
 }
 
 /// Executes the bytes; `None` if they came to their end.

@@ -24,6 +24,8 @@ mod interrupts;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod opcodes;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod pages;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod privileged;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod registers;
@@ -52,6 +54,7 @@ fn sequence(machine: &'static Machine) -> Result<Ending, Failure> {
     privileged::run()?;
     registers::run()?;
     accesses::run()?;
+    pages::run()?;
     strings::run()?;
     interrupts::run()?;
     hostile::deadlines()?;

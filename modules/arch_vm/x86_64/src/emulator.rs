@@ -2,11 +2,15 @@
 //! Carries out instructions on devices in memory, and strings on ports.
 //!
 //! Where the CPU does not say which bytes the instruction has, they are read by
-//! the guest's own page tables. An instruction that cannot be fetched any more is
-//! executed again, as it was another vCPU's doing; one that is not known stops a
-//! kernel's VM, and is undefined for user code, which must not do that.
+//! the guest's own page tables. An instruction is carried out as the CPU would:
+//! its operands are found by segmentation and paging with all their rights, but
+//! for the one that the CPU has found just before. One that is not known is
+//! undefined; so is a fetch from a device, where a bus reads all ones. An event
+//! that is delivered to a device's memory (a stack, a descriptor table) cannot be
+//! delivered: the CPU shuts down.
 //!
-//! Spec: AMD64 APM 2, "Nested Page Faults", "IOIO Intercept Information".
+//! Spec: AMD64 APM 2, "Nested Page Faults", "IOIO Intercept Information",
+//! "Canonical Address Form".
 
 use axdevice::GuestMemory;
 use axvm::{
@@ -16,95 +20,70 @@ use axvm::{
 use crate::{
     backend::Backend,
     exit::{Exception, MemoryAccess, MemoryKind, PortAccess},
-    frame::{RAX, RDI, RSI, mask},
+    frame::mask,
     handle::Step,
     insn::{
-        self, CodeSize, Emulation, Instruction, LENGTH_MAX, Operation, Place, Progress,
-        SegmentName, StringEnd,
+        self, Access, Bus, CodeSize, Instruction, LENGTH_MAX, Progress, Refusal, SegmentName, Span,
+        State, Vector,
     },
+    regs::{CR0, CR4, bits},
     vcpu::VCpu,
     walk::{Paging, Purpose},
 };
 
-/// How an unknown instruction is called in the fault that stops a VM.
-const UNKNOWN_INSTRUCTION: u64 = 0x1_0000_0000;
-/// The guest's page tables are where no RAM is.
-const TABLES_OUTSIDE_RAM: u64 = 0x1_0000_0001;
-/// An exception's or interrupt's stack or tables are where no RAM is.
-const DELIVERY_OUTSIDE_RAM: u64 = 0x1_0000_0002;
-const PAGE_BYTES: u64 = 4096;
 /// The highest that CR8 can be.
 const TASK_PRIORITY_MAX: u8 = 15;
+const PAGE_BYTES: u64 = insn::PAGE_BYTES;
+/// The states of XCR0 that VEX's instructions use.
+const SSE_AND_AVX: u64 = 0b110;
 
 impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     /// Begins what an access to a device's memory asks for.
     pub(crate) fn begin_emulation(&mut self, access: MemoryAccess) -> Step {
-        let MemoryAccess {
-            address,
-            kind,
-            is_in_walk,
-        } = access;
-        if self.machine.ram.contains(address, 1) {
+        if self.machine.ram.contains(access.address, 1) {
             return Step::Leave(Leave::NestedPageFault {
-                addr: address,
-                access_flags: flags_of(kind),
+                addr: access.address,
+                access_flags: flags_of(access.kind),
             });
         }
         if self.backend.was_delivering() {
             // What stands at RIP has not asked for it, and the event would come again.
-            return Step::Leave(Leave::Unhandled {
-                code: DELIVERY_OUTSIDE_RAM,
-                detail: address.as_usize() as u64,
-            });
+            return Step::Leave(Leave::TripleFault);
         }
-        if kind == MemoryKind::Fetch && self.backend.cpl() == 3 {
-            // A kernel may give a program a device's page; what a bus answers is no
-            // instruction.
-            return self.fault(Exception::UNDEFINED);
+        if access.kind == MemoryKind::Fetch && !access.is_in_walk {
+            // The handler may be there as well.
+            return self.deliver_again(Exception::UNDEFINED);
         }
-        if is_in_walk || kind == MemoryKind::Fetch {
-            return Step::Leave(Leave::Unhandled {
-                code: TABLES_OUTSIDE_RAM,
-                detail: address.as_usize() as u64,
-            });
-        }
-        let Some(bytes) = self.instruction_bytes() else {
-            return Step::Resume;
+        let decoded = match self.decode() {
+            Ok(decoded) => decoded,
+            Err(refusal) => return self.refuse(refusal),
         };
-        let Some(instruction) = insn::decode(&bytes, self.backend.code_size()) else {
-            return self.refuse_instruction(&bytes);
-        };
-        let emulation = match instruction.operation {
-            Operation::String { from, to } => self.string(instruction, from, to, 0),
-            _ => Ok(Emulation::at(instruction, address)),
-        };
-        self.emulate(emulation, ExitKind::Mmio)
+        // What the CPU has found is its address, if there is no other.
+        let is_known = decoded.has_one_place() && !access.is_in_walk;
+        self.emulate(&decoded, is_known.then_some(access), 0, ExitKind::Mmio)
     }
 
     /// Begins INS or OUTS.
     #[cold]
     pub(crate) fn port_string(&mut self, access: PortAccess) -> Step {
-        let Some(bytes) = self.instruction_bytes() else {
-            return Step::Resume;
-        };
-        let Some(instruction) = insn::decode(&bytes, self.backend.code_size()) else {
-            return self.refuse_instruction(&bytes);
-        };
-        let Operation::String { from, to } = instruction.operation else {
-            return self.refuse_instruction(&bytes);
-        };
-        let emulation = self.string(instruction, from, to, access.port);
-        self.emulate(emulation, ExitKind::Port)
+        match self.decode() {
+            Ok(decoded) if decoded.uses_port() => {
+                self.emulate(&decoded, None, access.port, ExitKind::Port)
+            }
+            Ok(_) => self.refuse(Refusal::Changed),
+            Err(refusal) => self.refuse(refusal),
+        }
     }
 
     /// Carries out MOV to CR8.
     #[cold]
     pub(crate) fn write_task_priority(&mut self) -> Step {
-        let Some(bytes) = self.instruction_bytes() else {
-            return Step::Resume;
+        let bytes = match self.instruction_bytes() {
+            Ok(bytes) => bytes,
+            Err(refusal) => return self.refuse(refusal),
         };
         let Some((from, length)) = insn::move_to_control(&bytes, self.backend.code_size()) else {
-            return self.refuse_instruction(&bytes);
+            return self.refuse(Refusal::Changed);
         };
         match u8::try_from(self.frame.get(from)) {
             Ok(priority @ 0..=TASK_PRIORITY_MAX) => {
@@ -117,16 +96,21 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         }
     }
 
-    fn refuse_instruction(&mut self, bytes: &[u8; LENGTH_MAX]) -> Step {
-        if self.backend.cpl() == 3 {
-            return self.fault(Exception::UNDEFINED);
+    fn refuse(&mut self, refusal: Refusal) -> Step {
+        match refusal {
+            Refusal::Page(address, code) => {
+                self.backend.set_cr2(address);
+                self.fault(Exception::page_fault(code))
+            }
+            Refusal::Exception(exception) => self.fault(exception),
+            Refusal::Changed => Step::Resume,
         }
-        let mut first = [0; 8];
-        first.copy_from_slice(bytes.first_chunk::<8>().unwrap_or(&[0; 8]));
-        Step::Leave(Leave::Unhandled {
-            code: UNKNOWN_INSTRUCTION,
-            detail: u64::from_le_bytes(first),
-        })
+    }
+
+    fn decode(&self) -> Result<Instruction, Refusal> {
+        let bytes = self.instruction_bytes()?;
+        let decoded = insn::decode(&bytes, self.backend.code_size());
+        decoded.ok_or(Refusal::Exception(Exception::UNDEFINED))
     }
 
     fn paging(&self) -> Paging {
@@ -136,125 +120,84 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             cr3: backend.cr3(),
             cr4: backend.cr4(),
             efer: backend.efer(),
+            rflags: backend.rflags(),
             cpl: backend.cpl(),
         }
     }
 
     /// Returns the bytes at the guest's RIP, zeros behind what can be read.
-    fn instruction_bytes(&self) -> Option<[u8; LENGTH_MAX]> {
+    fn instruction_bytes(&self) -> Result<[u8; LENGTH_MAX], Refusal> {
         let mut bytes = [0; LENGTH_MAX];
         if let Some(fetched) = self.backend.fetched() {
             for (slot, byte) in bytes.iter_mut().zip(fetched) {
                 *slot = *byte;
             }
-            return Some(bytes);
+            return Ok(bytes);
         }
         let base = self.backend.segment_base(SegmentName::Cs);
-        let start = self.linear(base.wrapping_add(self.backend.rip()));
+        let start = self.cut(base.wrapping_add(self.backend.rip()));
         let room = PAGE_BYTES.wrapping_sub(start % PAGE_BYTES) as usize;
         let (first, second) = bytes.split_at_mut(room.min(LENGTH_MAX));
         self.fetch(start, first)?;
         if !second.is_empty() {
             // What is not there was not executed.
-            let _ = self.fetch(start.wrapping_add(room as u64), second);
+            let _ = self.fetch(self.cut(start.wrapping_add(room as u64)), second);
         }
-        Some(bytes)
+        Ok(bytes)
     }
 
-    fn fetch(&self, linear: u64, to: &mut [u8]) -> Option<()> {
+    fn fetch(&self, linear: u64, to: &mut [u8]) -> Result<(), Refusal> {
         let ram = &*self.machine.ram;
-        let address = self.paging().translate(linear, Purpose::Fetch, ram).ok()?;
-        ram.read(address, to).ok()
+        let found = self.paging().translate(linear, Purpose::Fetch, ram);
+        let address = found.map_err(|code| Refusal::Page(linear, code))?;
+        ram.read(address, to).map_err(|_| Refusal::Changed)
     }
 
     /// Cuts a linear address to what this mode has.
-    fn linear(&self, address: u64) -> u64 {
+    fn cut(&self, address: u64) -> u64 {
         match self.backend.code_size() {
             CodeSize::Bits64 => address,
             _ => address & u64::from(u32::MAX),
         }
     }
 
-    /// Finds both ends of a string instruction's next element.
-    fn string(
-        &self,
-        instruction: Instruction,
-        from: StringEnd,
-        to: StringEnd,
+    fn is_canonical(&self, address: u64) -> bool {
+        let is_deep = bits::<CR4::Register>(self.backend.cr4()).is_set(CR4::LA57);
+        let unused = if is_deep { 7 } else { 16 };
+        let cut = address.wrapping_shl(unused) as i64;
+        self.backend.code_size() != CodeSize::Bits64 || cut.wrapping_shr(unused) as u64 == address
+    }
+
+    fn emulate(
+        &mut self,
+        instruction: &Instruction,
+        known: Option<MemoryAccess>,
         port: u16,
-    ) -> Result<Emulation, (u64, u32)> {
-        if instruction.is_over(&self.frame) {
-            // Nothing is accessed, so that nothing can fault.
-            let nowhere = Place::Accumulator;
-            return Ok(Emulation::between(instruction, nowhere, nowhere));
-        }
-        let source = (instruction.segment, RSI, Purpose::Read);
-        let target = (SegmentName::Es, RDI, Purpose::Write);
-        let end = |end, memory| match end {
-            StringEnd::Accumulator => Ok(Place::Accumulator),
-            StringEnd::Port => Ok(Place::Port(port)),
-            StringEnd::Memory => self.operand(instruction.address_width, memory),
+        kind: ExitKind,
+    ) -> Step {
+        let rip = self.backend.rip();
+        let mut state = State {
+            frame: self.frame.clone(),
+            flags: self.backend.rflags(),
+            next: rip.wrapping_add(instruction.length.into()),
         };
-        Ok(Emulation::between(
-            instruction,
-            end(from, source)?,
-            end(to, target)?,
-        ))
-    }
-
-    /// Translates the address in an index register, or returns its page fault.
-    fn operand(
-        &self,
-        width: AccessWidth,
-        (segment, index, purpose): (SegmentName, usize, Purpose),
-    ) -> Result<Place, (u64, u32)> {
-        let offset = self.frame.get(index) & mask(width);
-        let linear = self.linear(self.backend.segment_base(segment).wrapping_add(offset));
-        let found = self.paging().translate(linear, purpose, &*self.machine.ram);
-        match found {
-            Ok(address) => Ok(Place::Memory(address)),
-            Err(code) => Err((linear, code)),
-        }
-    }
-
-    fn emulate(&mut self, emulation: Result<Emulation, (u64, u32)>, kind: ExitKind) -> Step {
-        let mut emulation = match emulation {
-            Ok(emulation) => emulation,
-            Err((address, code)) => {
-                self.backend.set_cr2(address);
-                return self.fault(Exception::page_fault(code));
-            }
+        let mut reach = Reach {
+            vcpu: self,
+            known,
+            port,
         };
-        let mut flags = self.backend.rflags();
-        let step = loop {
-            match emulation.next(&mut self.frame, &mut flags) {
-                Progress::Read(place, width) => emulation.answer(self.read_place(place, width)),
-                Progress::Write(place, width, value) => self.write_place(place, width, value),
-                Progress::Done => {
-                    let length = emulation.instruction.length;
-                    let next = self.backend.rip().wrapping_add(length.into());
-                    break self.done_at(next, kind);
-                }
-                Progress::Again => break self.count(kind),
-            }
+        let progress = match insn::execute(instruction, &mut state, &mut reach) {
+            Ok(progress) => progress,
+            Err(refusal) => return self.refuse(refusal),
         };
-        self.backend.set_rflags(flags);
-        step
-    }
-
-    fn read_place(&mut self, place: Place, width: AccessWidth) -> u64 {
-        match place {
-            Place::Port(port) => self.read_port(port, width),
-            Place::Memory(address) => self.read_memory(address, width),
-            Place::Accumulator => self.frame.get(RAX),
+        if !self.is_canonical(state.next) {
+            return self.fault(Exception::PROTECTION);
         }
-    }
-
-    fn write_place(&mut self, place: Place, width: AccessWidth, value: u64) {
-        match place {
-            Place::Port(port) => self.write_port(port, width, value),
-            Place::Memory(address) => self.write_memory(address, width, value),
-            Place::Accumulator => {}
+        self.frame = state.frame;
+        self.backend.set_rflags(state.flags);
+        match progress {
+            Progress::Done => self.done_at(state.next, kind),
+            Progress::Again => self.count(kind),
         }
     }
 
@@ -284,6 +227,95 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         }
         self.step_outside();
         let _ = self.devices.handle_mmio_write(address, width, value);
+    }
+
+    /// Tells whether the guest may use vector registers now; it was asked by the CPU,
+    /// but maybe for another instruction.
+    fn has_vectors(&self, is_vex: bool) -> bool {
+        let cr0 = bits::<CR0::Register>(self.backend.cr0());
+        let cr4 = bits::<CR4::Register>(self.backend.cr4());
+        let is_enabled = match is_vex {
+            true => cr4.is_set(CR4::OSXSAVE) && self.extended.xcr0() & SSE_AND_AVX == SSE_AND_AVX,
+            false => !cr0.is_set(CR0::EM) && cr4.is_set(CR4::OSFXSR),
+        };
+        is_enabled && !cr0.is_set(CR0::TS)
+    }
+}
+
+/// What an instruction of a vCPU reaches.
+struct Reach<'a, H: AxVMHal, B: Backend<H>> {
+    vcpu: &'a mut VCpu<H, B>,
+    /// Where the CPU has found the only operand in memory, and for what.
+    known: Option<MemoryAccess>,
+    port: u16,
+}
+
+impl<H: AxVMHal, B: Backend<H>> Reach<'_, H, B> {
+    /// Returns where the operand is if that is what the CPU has found: it reports the
+    /// page, and of an operand that crosses into it the other one is not known. One
+    /// that was read may not be written.
+    fn known(&self, linear: u64, bytes: usize, purpose: Purpose) -> Option<Span> {
+        let MemoryAccess { address, kind, .. } = self.known?;
+        let is_found = linear % PAGE_BYTES == address.as_usize() as u64 % PAGE_BYTES
+            && insn::is_in_page(linear, bytes)
+            && (kind == MemoryKind::Write || purpose == Purpose::Read);
+        is_found.then(|| Span::within(address))
+    }
+}
+
+impl<H: AxVMHal, B: Backend<H>> Bus for Reach<'_, H, B> {
+    fn find(&mut self, access: Access) -> Result<Span, Refusal> {
+        let Access {
+            segment,
+            offset,
+            bytes,
+            purpose,
+        } = access;
+        let base = self.vcpu.backend.segment_base(segment);
+        let linear = self.vcpu.cut(base.wrapping_add(offset));
+        if let Some(span) = self.known(linear, bytes, purpose) {
+            return Ok(span);
+        }
+        let last = linear.wrapping_add(bytes as u64).wrapping_sub(1);
+        if !self.vcpu.is_canonical(linear) || !self.vcpu.is_canonical(last) {
+            return Err(Refusal::Exception(match segment {
+                SegmentName::Ss => Exception::STACK,
+                _ => Exception::PROTECTION,
+            }));
+        }
+        let paging = self.vcpu.paging();
+        Span::find(linear, bytes, |linear| {
+            let linear = self.vcpu.cut(linear);
+            let found = paging.translate(linear, purpose, &*self.vcpu.machine.ram);
+            found.map_err(|code| Refusal::Page(linear, code))
+        })
+    }
+
+    fn read(&mut self, at: GuestPhysAddr, width: AccessWidth) -> u64 {
+        self.vcpu.read_memory(at, width)
+    }
+
+    fn write(&mut self, at: GuestPhysAddr, width: AccessWidth, value: u64) {
+        self.vcpu.write_memory(at, width, value);
+    }
+
+    fn read_port(&mut self, width: AccessWidth) -> u64 {
+        self.vcpu.read_port(self.port, width)
+    }
+
+    fn write_port(&mut self, width: AccessWidth, value: u64) {
+        self.vcpu.write_port(self.port, width, value);
+    }
+
+    fn vector(&mut self, vector: Vector) -> Result<[u64; 4], Refusal> {
+        match self.vcpu.has_vectors(vector.is_vex) {
+            true => Ok(self.vcpu.extended.vector(vector.register)),
+            false => Err(Refusal::Changed),
+        }
+    }
+
+    fn set_vector(&mut self, vector: Vector, value: [u64; 4]) {
+        self.vcpu.extended.set_vector(vector, value);
     }
 }
 

@@ -99,6 +99,7 @@ impl Exception {
     pub(crate) const DEBUG: Self = Self::plain(1);
     pub(crate) const UNDEFINED: Self = Self::plain(6);
     pub(crate) const FLOATING_POINT: Self = Self::plain(16);
+    pub(crate) const STACK: Self = Self::with(12, 0);
     pub(crate) const PROTECTION: Self = Self::with(13, 0);
     pub(crate) const ALIGNMENT: Self = Self::with(17, 0);
 

@@ -14,6 +14,7 @@ use axvm::{AxVCpuHal, Result};
 
 use crate::{
     frames::Frames,
+    insn::Vector,
     regs::{self, CR4},
 };
 
@@ -25,6 +26,15 @@ const XCR0_AT_RESET: u64 = 1;
 const SSE: u64 = 1 << 1;
 const AVX: u64 = 1 << 2;
 const AVX512: u64 = 0b111 << 5;
+/// Where XSAVE's area has the lower and the upper half of AVX's registers, and how
+/// many bytes each.
+const XMM: (usize, usize) = (160, 16);
+const YMM: (usize, usize) = (576, 16);
+/// The lowest byte of what the area has that is not as after reset.
+const STATES_IN_AREA: usize = 512;
+const LEAF_STATES: u32 = 0xd;
+/// The upper halves of AVX-512's first registers.
+const WIDE_STATE: u32 = 6;
 
 /// Whose registers each CPU has; zero is nobody's.
 static OWNERS: [AtomicU64; PCPUS_MAX] = [const { AtomicU64::new(0) }; PCPUS_MAX];
@@ -131,10 +141,80 @@ impl<H: AxVCpuHal> Extended<H> {
         unsafe { regs::xsave(self.area.pointer(0), self.has_xsave) };
     }
 
+    /// Reads the lower half of a vector register; the vCPU is bound.
+    pub(crate) fn vector(&mut self, register: u8) -> [u64; 4] {
+        self.with_area(|bytes| {
+            let mut value = [0; 4];
+            let (low, high) = value.split_at_mut(2);
+            get(bytes, XMM, register, low);
+            get(bytes, YMM, register, high);
+            value
+        })
+    }
+
+    /// Does what a load of a vector register does; the vCPU is bound.
+    pub(crate) fn set_vector(&mut self, vector: Vector, value: [u64; 4]) {
+        let Vector {
+            register, is_vex, ..
+        } = vector;
+        let wide = (self.states & AVX512 != 0).then(|| {
+            let [_, offset, ..] = regs::cpuid(LEAF_STATES, WIDE_STATE);
+            offset as usize
+        });
+        self.with_area(|bytes| {
+            let (low, high) = value.split_at(2);
+            set(bytes, XMM, register, low);
+            if is_vex {
+                set(bytes, YMM, register, high);
+                // It clears what it does not load.
+                if let Some(wide) = wide {
+                    let start = wide.saturating_add(usize::from(register).wrapping_mul(32));
+                    put(bytes, start, &[0; 32]);
+                }
+            }
+            let loaded = if is_vex { SSE | AVX } else { SSE };
+            if let Some(states) = bytes.get_mut(STATES_IN_AREA) {
+                *states |= loaded as u8;
+            }
+        });
+    }
+
+    /// Lets the registers be changed in memory.
+    fn with_area<T>(&mut self, change: impl FnOnce(&mut [u8]) -> T) -> T {
+        let xcr0 = self.xcr0();
+        self.enable_all();
+        // SAFETY: a frame is aligned and larger than the states that are enabled, and
+        // this one is nobody else's.
+        unsafe { regs::xsave(self.area.pointer(0), self.has_xsave) };
+        let result = change(self.area.bytes());
+        // SAFETY: it was stored just now, and is changed only where registers are.
+        unsafe { regs::xrstor(self.area.pointer(0), self.has_xsave) };
+        if self.has_xsave {
+            regs::write_xcr0(xcr0);
+        }
+        result
+    }
+
     fn enable_all(&self) {
         if self.has_xsave {
             regs::write_xcr0(self.states);
         }
+    }
+}
+
+/// Reads half a vector register.
+fn get(bytes: &[u8], (start, size): (usize, usize), register: u8, words: &mut [u64]) {
+    let from = start.saturating_add(usize::from(register).wrapping_mul(size));
+    let (stored, _) = bytes.get(from..).unwrap_or_default().as_chunks::<8>();
+    for (word, stored) in words.iter_mut().zip(stored) {
+        *word = u64::from_le_bytes(*stored);
+    }
+}
+
+fn set(bytes: &mut [u8], (start, size): (usize, usize), register: u8, words: &[u64]) {
+    let to = start.saturating_add(usize::from(register).wrapping_mul(size));
+    for (at, word) in (to..).step_by(8).zip(words) {
+        put(bytes, at, &word.to_le_bytes());
     }
 }
 
@@ -155,6 +235,26 @@ fn is_valid(value: u64, states: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::host;
+
+    #[test]
+    fn a_load_of_a_vector_register_clears_what_its_form_says() {
+        let mut extended = Extended::new(&host(), true, 7).unwrap();
+        let load = |is_vex, bytes| Vector {
+            register: 5,
+            bytes,
+            is_store: false,
+            is_vex,
+        };
+        extended.set_vector(load(true, 32), [1, 2, 3, 4]);
+        assert_eq!(extended.vector(5), [1, 2, 3, 4]);
+        assert_eq!([extended.vector(4), extended.vector(6)], [[0; 4]; 2]);
+        extended.set_vector(load(false, 16), [7, 8, 0, 0]);
+        assert_eq!(extended.vector(5), [7, 8, 3, 4], "SSE leaves the rest");
+        extended.set_vector(load(true, 8), [9, 0, 0, 0]);
+        assert_eq!(extended.vector(5), [9, 0, 0, 0]);
+        assert_eq!(extended.area.bytes()[STATES_IN_AREA], 6, "both are in use");
+    }
 
     #[test]
     fn states_are_enabled_with_those_they_need() {

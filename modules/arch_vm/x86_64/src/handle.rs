@@ -110,7 +110,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
 
     /// Gives the guest an exception that delivering an event may have raised, and so
     /// may again before it executes anything: the host's interrupts come between.
-    fn deliver_again(&mut self, exception: Exception) -> Step {
+    pub(crate) fn deliver_again(&mut self, exception: Exception) -> Step {
         self.fault(exception);
         Step::Leave(Leave::Nothing)
     }

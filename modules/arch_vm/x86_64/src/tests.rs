@@ -183,10 +183,11 @@ fn a_string_is_read_from_a_port_element_by_element() {
 fn memory_that_is_not_there_reads_all_ones_and_takes_nothing() {
     with_bound_vcpu(0, |vcpu| {
         write_code(vcpu, &[0x8b, 0x06]); // mov eax, [esi]
+        vcpu.frame.set(RSI, NOWHERE);
         assert_eq!(leave(vcpu, NESTED, [4, NOWHERE]), Step::Resume);
         assert_eq!(vcpu.frame.get(RAX), 0xffff_ffff);
         assert_eq!(vcpu.backend.rip(), ENTRY + 2);
-        write_code(vcpu, &[0xff, 0x00]); // inc dword [eax]
+        write_code(vcpu, &[0xff, 0x06]); // inc dword [esi]
         assert_eq!(leave(vcpu, NESTED, [6, NOWHERE]), Step::Resume);
         assert_eq!(
             vcpu.backend.rflags() & 1 << 6,
@@ -212,18 +213,21 @@ fn a_copy_to_a_device_reads_ram_by_the_guests_tables() {
 }
 
 #[test]
-fn what_cannot_be_emulated_stops_the_vm() {
+fn what_a_cpu_cannot_do_it_says() {
     with_bound_vcpu(0, |vcpu| {
-        write_code(vcpu, &[0x0f, 0x10, 0x00]); // movups xmm0, [eax]
-        let left = leave(vcpu, NESTED, [4, NOWHERE]);
-        assert!(
-            matches!(left, Step::Leave(Leave::Unhandled { .. })),
-            "{left:?}"
+        write_code(vcpu, &[0xd9, 0x00]); // fld dword [eax]
+        assert_eq!(leave(vcpu, NESTED, [4, NOWHERE]), Step::Resume);
+        assert_eq!(
+            (vcpu.backend.event(), vcpu.backend.rip()),
+            (UNDEFINED, ENTRY)
         );
-        let left = leave(vcpu, NESTED, [1 << 4, NOWHERE]);
-        assert!(
-            matches!(left, Step::Leave(Leave::Unhandled { .. })),
-            "{left:?}"
+        let fetch = 1 << 4;
+        let left = leave(vcpu, NESTED, [fetch, NOWHERE]);
+        assert_eq!(left, Step::Leave(Leave::Nothing), "the host takes its turn");
+        assert_eq!(
+            vcpu.backend.event(),
+            UNDEFINED,
+            "all ones are no instruction"
         );
         let dead = Step::Leave(Leave::TripleFault);
         assert_eq!(leave(vcpu, SHUTDOWN, [0; 2]), dead);
@@ -232,6 +236,51 @@ fn what_cannot_be_emulated_stops_the_vm() {
             matches!(left, Step::Leave(Leave::FailEntry { .. })),
             "{left:?}"
         );
+    });
+}
+
+#[test]
+fn an_access_across_the_end_of_ram_is_made_on_both_sides() {
+    // The RAM of a machine of 16 MiB ends here.
+    const END: u64 = 16 << 20;
+    with_bound_vcpu(0, |vcpu| {
+        let last = GuestPhysAddr::from_usize(END as usize - 2);
+        let ram = vcpu.machine.ram.clone();
+        ram.write(last, &[0x34, 0x12]).unwrap();
+        write_code(vcpu, &[0x8b, 0x06]); // mov eax, [esi]
+        vcpu.frame.set(RSI, END - 2);
+        assert_eq!(leave(vcpu, NESTED, [4, END]), Step::Resume);
+        assert_eq!(vcpu.frame.get(RAX), 0xffff_1234);
+        write_code(vcpu, &[0x89, 0x06]); // mov [esi], eax
+        vcpu.frame.set(RAX, 0x7788_99aa);
+        assert_eq!(leave(vcpu, NESTED, [6, END]), Step::Resume);
+        let mut bytes = [0; 2];
+        ram.read(last, &mut bytes).unwrap();
+        assert_eq!(bytes, [0xaa, 0x99]);
+    });
+}
+
+#[test]
+fn what_a_guest_may_only_read_it_does_not_write_by_a_change_of_mind() {
+    with_bound_vcpu(0, |vcpu| {
+        // Tables of 32 bits: one page for the code, and the device's without W.
+        let tables = [
+            (0x2000_usize, 0x3000_u32 | 7),
+            (0x2000 + 4 * (NOWHERE as usize >> 22), 0x4000 | 7),
+            (0x3400, ENTRY as u32 | 7),
+            (0x4000, NOWHERE as u32 | 5),
+        ];
+        for (at, entry) in tables {
+            let at = GuestPhysAddr::from_usize(at);
+            vcpu.machine.ram.write(at, &entry.to_le_bytes()).unwrap();
+        }
+        vcpu.backend.set_cr3(0x2000);
+        vcpu.backend.set_cr0(0x8001_0001);
+        write_code(vcpu, &[0x01, 0x06]); // add [esi], eax
+        vcpu.frame.set(RSI, NOWHERE);
+        assert_eq!(leave(vcpu, NESTED, [4, NOWHERE]), Step::Resume);
+        assert_eq!(vcpu.backend.event(), Some((3, 14, 3)));
+        assert_eq!(vcpu.backend.rip(), ENTRY);
     });
 }
 
@@ -424,13 +473,11 @@ fn an_event_that_cannot_be_delivered_does_not_keep_the_cpu() {
         for vector in [6, 14] {
             vcpu.backend.interrupt_delivery(INTERRUPTED | vector);
             let left = leave(vcpu, NESTED, [6, NOWHERE]);
-            assert!(
-                matches!(left, Step::Leave(Leave::Unhandled { .. })),
-                "{left:?}"
-            );
+            assert_eq!(left, Step::Leave(Leave::TripleFault));
             assert_eq!(vcpu.backend.rip(), ENTRY);
         }
         vcpu.backend.interrupt_delivery(0);
+        vcpu.frame.set(RSI, NOWHERE);
         assert_eq!(leave(vcpu, NESTED, [6, NOWHERE]), Step::Resume);
         // Delivering a #DB or #AC may raise it again before any instruction.
         for exception in [0x41, 0x51] {

@@ -12,7 +12,7 @@
 use axvm::{AxVMHal, GuestPhysAddr, Ram};
 use bitflags::bitflags;
 
-use crate::regs::{CR0, CR4, EFER, bits};
+use crate::regs::{CR0, CR4, EFER, RFLAGS, bits};
 
 bitflags! {
     /// A page fault's error code.
@@ -72,6 +72,7 @@ pub(crate) struct Paging {
     pub(crate) cr3: u64,
     pub(crate) cr4: u64,
     pub(crate) efer: u64,
+    pub(crate) rflags: u64,
     /// The privilege level.
     pub(crate) cpl: u8,
 }
@@ -161,9 +162,10 @@ impl Paging {
         for level in (0..shape.levels).rev() {
             let at = entry_address(table, linear, level, shape);
             let entry = read_entry(at, shape, ram);
-            self.check(entry, purpose)?;
             let flags = Entry::from_bits_retain(entry);
             let is_leaf = level == 0 || self.is_large(flags, level, shape);
+            let reserved = self.reserved(level, is_leaf, shape);
+            self.check(entry, reserved, purpose)?;
             // The entries of PAE's first level have no rights and no marks.
             if shape.levels != 3 || level != 2 {
                 rights &= flags | !(Entry::WRITE | Entry::USER);
@@ -194,13 +196,40 @@ impl Paging {
         is_level && flags.contains(Entry::LARGE)
     }
 
-    fn check(&self, entry: u64, purpose: Purpose) -> Result<(), u32> {
-        if entry == u64::MAX {
-            return Err(self.fault(Fault::RESERVED | Fault::PRESENT, purpose));
+    /// Returns the bits that an entry must not have, apart from those of addresses
+    /// that no CPU has.
+    fn reserved(&self, level: u32, is_leaf: bool, shape: Shape) -> u64 {
+        const LARGE_2M: u64 = 0x1f_e000;
+        const LARGE_1G: u64 = 0x3fff_e000;
+        const LARGE_4M: u64 = 1 << 21;
+        const HIGH: u64 = 0x7ff << 52;
+        let no_execute = match bits::<EFER::Register>(self.efer).is_set(EFER::NXE) {
+            true => 0,
+            false => Entry::NO_EXECUTE.bits(),
+        };
+        let of_level = match (shape.levels, level, is_leaf) {
+            (2, 1, true) => LARGE_4M,
+            (4.., 3.., _) => Entry::LARGE.bits(),
+            (3.., 2, true) => LARGE_1G,
+            (3.., 1, true) => LARGE_2M,
+            _ => 0,
+        };
+        match (shape.levels, level) {
+            (2, _) => of_level,
+            // The first level of PAE was checked when CR3 was loaded.
+            (3, 2) => 0,
+            (3, _) => of_level | no_execute | HIGH,
+            _ => of_level | no_execute,
         }
-        match Entry::from_bits_retain(entry).contains(Entry::PRESENT) {
-            true => Ok(()),
-            false => Err(self.fault(Fault::empty(), purpose)),
+    }
+
+    fn check(&self, entry: u64, reserved: u64, purpose: Purpose) -> Result<(), u32> {
+        if !Entry::from_bits_retain(entry).contains(Entry::PRESENT) {
+            return Err(self.fault(Fault::empty(), purpose));
+        }
+        match entry == u64::MAX || entry & reserved != 0 {
+            true => Err(self.fault(Fault::RESERVED | Fault::PRESENT, purpose)),
+            false => Ok(()),
         }
     }
 
@@ -212,10 +241,24 @@ impl Paging {
             && rights.contains(Entry::NO_EXECUTE);
         let is_refused = is_user && !rights.contains(Entry::USER)
             || purpose == Purpose::Write && protects && !rights.contains(Entry::WRITE)
-            || purpose == Purpose::Fetch && no_execute;
+            || purpose == Purpose::Fetch && no_execute
+            || !is_user && rights.contains(Entry::USER) && self.keeps_out(purpose);
         match is_refused {
             true => Err(self.fault(Fault::PRESENT, purpose)),
             false => Ok(()),
+        }
+    }
+
+    /// Tells whether a kernel is kept from its programs' pages: SMEP, and SMAP
+    /// unless it has said with AC that it means them.
+    fn keeps_out(&self, purpose: Purpose) -> bool {
+        let cr4 = bits::<CR4::Register>(self.cr4);
+        match purpose {
+            Purpose::Fetch => cr4.is_set(CR4::SMEP),
+            _ => {
+                let allows = bits::<RFLAGS::Register>(self.rflags).is_set(RFLAGS::ALIGNMENT);
+                cr4.is_set(CR4::SMAP) && !allows
+            }
         }
     }
 
@@ -223,7 +266,8 @@ impl Paging {
         let mut code = cause;
         code.set(Fault::WRITE, purpose == Purpose::Write);
         code.set(Fault::USER, self.cpl == 3);
-        let tells_fetch = bits::<EFER::Register>(self.efer).is_set(EFER::NXE);
+        let tells_fetch = bits::<EFER::Register>(self.efer).is_set(EFER::NXE)
+            || bits::<CR4::Register>(self.cr4).is_set(CR4::SMEP);
         code.set(Fault::FETCH, purpose == Purpose::Fetch && tells_fetch);
         code.bits()
     }
@@ -328,6 +372,7 @@ mod tests {
             cr3: 0x1000,
             cr4: PAE,
             efer: LMA_NXE,
+            rflags: 2,
             cpl,
         }
     }
@@ -371,6 +416,76 @@ mod tests {
         assert_eq!(tried(3, 0x4000_0000, Purpose::Read), Err(5));
         let unprotected = Paging { cr0: PG, ..long(0) };
         assert_eq!(translate(unprotected, 0x1008, Purpose::Write), Ok(0x6008));
+    }
+
+    #[test]
+    fn a_kernel_is_kept_from_programs_pages_as_it_asks() {
+        const SMEP: u64 = 1 << 20;
+        const SMAP: u64 = 1 << 21;
+        const AC: u64 = 1 << 18;
+        let tried = |cr4, rflags, cpl, purpose| {
+            let paging = Paging {
+                cr4: PAE | cr4,
+                rflags,
+                ..long(cpl)
+            };
+            (
+                translate(paging, 8, purpose).err(),
+                translate(paging, 0x4000_0000, purpose).err(),
+            )
+        };
+        assert_eq!(tried(SMAP, 2, 0, Purpose::Read), (Some(1), None));
+        assert_eq!(tried(SMAP, 2, 1, Purpose::Write), (Some(3), None));
+        assert_eq!(tried(SMAP, AC, 0, Purpose::Write), (None, None));
+        assert_eq!(tried(SMAP, 2, 0, Purpose::Fetch), (None, None));
+        assert_eq!(tried(SMEP, AC, 0, Purpose::Fetch), (Some(0x11), None));
+        assert_eq!(tried(SMEP, 2, 0, Purpose::Read), (None, None));
+        assert_eq!(
+            tried(SMAP | SMEP, 2, 3, Purpose::Read),
+            (None, Some(5)),
+            "a program"
+        );
+        // Without execute protection a fetch is told only with SMEP.
+        let old = |cr4| Paging {
+            cr4: PAE | cr4,
+            efer: 1 << 10,
+            ..long(0)
+        };
+        assert_eq!(translate(old(SMEP), 0x3000, Purpose::Fetch), Err(0x10));
+        assert_eq!(translate(old(0), 0x3000, Purpose::Fetch), Err(0));
+    }
+
+    #[test]
+    fn reserved_bits_are_told_as_the_cpu_tells_them() {
+        let memory = |entries: &[(usize, u64)]| {
+            let mut all = vec![
+                (0x1000, 0x2000 | PWU),
+                (0x2000, 0x3000 | PWU),
+                (0x3000, 0x4000 | PWU),
+                (0x4000, 0x5000 | PWU),
+            ];
+            all.extend(entries);
+            Memory::with(&all)
+        };
+        let read = |entry, paging: Paging| {
+            let found = paging.translate(0, Purpose::Read, &memory(&[entry]));
+            found.err()
+        };
+        let large = 0x80;
+        assert_eq!(read((0x1000, 0x2000 | large | PWU), long(0)), Some(9));
+        assert_eq!(read((0x3000, 0x2000 | large | PWU), long(3)), Some(0xd));
+        assert_eq!(read((0x2000, 0x20_0000 | large | PWU), long(0)), Some(9));
+        assert_eq!(read((0x4000, 1 << 63 | PWU), long(0)), None);
+        let no_nx = Paging {
+            efer: 1 << 10,
+            ..long(0)
+        };
+        assert_eq!(read((0x4000, 1 << 63 | PWU), no_nx), Some(9));
+        assert_eq!(
+            read((0x4000, 1 << 63 | 6), no_nx),
+            Some(0),
+            "it is not there"
+        );
     }
 
     #[test]
@@ -427,13 +542,14 @@ mod tests {
             ),
             (0x2000, 0x5000 | PWU),
             (0x3020, 0x4000 | 1),
-            (0x4000, 0x9000 | 0x80 | PWU),
+            (0x4000, 0x80 | PWU),
         ]);
         let two = Paging {
             cr0: PG,
             cr3: 0x1000,
             cr4: PSE,
             efer: 0,
+            rflags: 2,
             cpl: 3,
         };
         let at = |paging: Paging, linear| {
@@ -454,12 +570,12 @@ mod tests {
         #[test]
         fn no_tables_make_the_walk_panic_or_run_on(
             entries in prop::collection::vec((0usize..0x1_0000, any::<u64>()), 0..100),
-            (cr0, cr3, cr4, efer) in any::<(u64, u64, u64, u64)>(),
+            (cr0, cr3, cr4, efer, rflags) in any::<(u64, u64, u64, u64, u64)>(),
             linear: u64,
             cpl in 0u8..4,
         ) {
             let memory = Memory::with(&entries);
-            let paging = Paging { cr0, cr3: cr3 & 0xffff, cr4, efer, cpl };
+            let paging = Paging { cr0, cr3: cr3 & 0xffff, cr4, efer, rflags, cpl };
             let _ = paging.translate(linear, Purpose::Write, &memory);
         }
     }

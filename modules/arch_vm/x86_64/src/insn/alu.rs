@@ -58,6 +58,12 @@ impl Alu {
         !matches!(self, Self::Compare | Self::Test | Self::BitTest)
     }
 
+    /// Tells whether it is of one bit, by its number.
+    pub(super) fn is_of_bits(self) -> bool {
+        use Alu::{BitComplement, BitReset, BitSet, BitTest};
+        matches!(self, BitTest | BitSet | BitReset | BitComplement)
+    }
+
     /// Computes `one` with `other`; returns the result and the flags.
     pub(super) fn compute(
         self,

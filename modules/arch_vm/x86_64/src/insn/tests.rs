@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! The decoder against known encodings, and instructions against a device.
 
-use std::vec::Vec;
+use std::{collections::BTreeMap, vec::Vec};
 
 use axvm::GuestPhysAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::{Frame, RBX, RCX, RDI, RSI};
+use crate::{
+    frame::{RAX, RBX, RDI, RDX, RSI, RSP},
+    walk::Purpose,
+};
 
-const AT: GuestPhysAddr = GuestPhysAddr::from_usize(0xfee0_0020);
+const DEVICE: u64 = 0xfee0_0020;
 const CARRY: u64 = 1 << 0;
 const ZERO: u64 = 1 << 6;
 const SIGN: u64 = 1 << 7;
@@ -22,22 +25,111 @@ fn decode_64(bytes: &[u8]) -> Instruction {
     decoded
 }
 
-/// Carries out one instruction on a register of a device that holds `held`;
+/// Memory without tables, whose pages are in the other order if it is `crooked`.
+#[derive(Default)]
+struct Memory {
+    bytes: BTreeMap<u64, u8>,
+    /// Each access: where, of how many bytes, and whether it writes.
+    accesses: Vec<(u64, usize, bool)>,
+    found: Vec<Access>,
+    /// Where nothing may be found.
+    forbidden: Option<u64>,
+    vectors: [[u64; 4]; 16],
+    sent: Vec<u64>,
+    is_crooked: bool,
+}
+
+impl Memory {
+    fn put(&mut self, at: u64, bytes: &[u8]) {
+        self.bytes.extend((at..).zip(bytes.iter().copied()));
+    }
+
+    fn get(&self, at: u64, width: usize) -> u64 {
+        let bytes = (at..at + width as u64).map(|at| self.bytes.get(&at).copied());
+        let number = bytes.rev().map(|byte| u64::from(byte.unwrap_or(0)));
+        number.fold(0, |value, byte| value << 8 | byte)
+    }
+}
+
+impl Bus for Memory {
+    fn find(&mut self, access: Access) -> Result<Span, Refusal> {
+        self.found.push(access);
+        let Access { offset, bytes, .. } = access;
+        Span::find(offset, bytes, |at| match self.forbidden {
+            Some(page) if at & !0xfff == page => Err(Refusal::Page(at, 2)),
+            _ => {
+                let flipped = if self.is_crooked { 0x1000 } else { 0 };
+                Ok(GuestPhysAddr::from_usize((at ^ flipped) as usize))
+            }
+        })
+    }
+
+    fn read(&mut self, at: GuestPhysAddr, width: AccessWidth) -> u64 {
+        let at = at.as_usize() as u64;
+        self.accesses.push((at, width.size(), false));
+        self.get(at, width.size())
+    }
+
+    fn write(&mut self, at: GuestPhysAddr, width: AccessWidth, value: u64) {
+        let at = at.as_usize() as u64;
+        self.accesses.push((at, width.size(), true));
+        self.put(at, &value.to_le_bytes()[..width.size()]);
+    }
+
+    fn read_port(&mut self, _: AccessWidth) -> u64 {
+        0x4142_4344
+    }
+
+    fn write_port(&mut self, _: AccessWidth, value: u64) {
+        self.sent.push(value);
+    }
+
+    fn vector(&mut self, vector: Vector) -> Result<[u64; 4], Refusal> {
+        Ok(self.vectors[usize::from(vector.register)])
+    }
+
+    fn set_vector(&mut self, vector: Vector, value: [u64; 4]) {
+        self.vectors[usize::from(vector.register)] = value;
+    }
+}
+
+const RIP: u64 = 0x10_0000;
+
+fn state(registers: &[(usize, u64)]) -> State {
+    let mut frame = Frame::default();
+    for &(register, value) in registers {
+        frame.set(register, value);
+    }
+    State {
+        frame,
+        flags: 2,
+        next: 0,
+    }
+}
+
+/// Carries out one instruction; its only address is RDI's.
+fn step(bytes: &[u8], state: &mut State, memory: &mut Memory) -> Result<Progress, Refusal> {
+    let instruction = decode_64(bytes);
+    state.next = RIP + u64::from(instruction.length);
+    execute(&instruction, state, memory)
+}
+
+/// Carries out one instruction on a register of a device at RDI that holds `held`;
 /// returns what was written to it.
 fn run(bytes: &[u8], frame: &mut Frame, flags: &mut u64, held: u64) -> Option<u64> {
-    let mut emulation = Emulation::at(decode_64(bytes), AT);
-    let mut written = None;
-    loop {
-        match emulation.next(frame, flags) {
-            Progress::Read(place, _) => {
-                assert_eq!(place, Place::Memory(AT));
-                emulation.answer(held);
-            }
-            Progress::Write(_, _, value) => written = Some(value),
-            Progress::Done => return written,
-            Progress::Again => panic!("nothing repeats"),
-        }
-    }
+    let mut memory = Memory::default();
+    memory.put(DEVICE, &held.to_le_bytes());
+    frame.set(RDI, DEVICE);
+    let mut state = State {
+        frame: frame.clone(),
+        flags: *flags,
+        next: 0,
+    };
+    assert_eq!(step(bytes, &mut state, &mut memory), Ok(Progress::Done));
+    (*frame, *flags) = (state.frame, state.flags);
+    let last = memory.accesses.last().filter(|(.., writes)| *writes)?;
+    assert_eq!(last.0, DEVICE);
+    Some(memory.get(DEVICE, last.1))
 }
 
 #[test]
@@ -76,10 +168,8 @@ fn addresses_of_16_bits_have_their_own_displacements() {
 
 #[test]
 fn registers_are_named_as_prefixes_say() {
-    let register = |bytes: &[u8]| match decode_64(bytes).operation {
-        Operation::Store {
-            from: Source::Register(reg),
-        } => (reg.number, reg.is_high_byte),
+    let register = |bytes: &[u8]| match decode_64(bytes).from {
+        Operand::Register(reg) => (reg.number, reg.is_high_byte),
         other => panic!("{other:?}"),
     };
     assert_eq!(register(&[0x88, 0x20]), (0, true), "ah");
@@ -194,45 +284,345 @@ fn arithmetic_sets_flags_and_writes_back() {
 #[test]
 fn a_repeated_string_moves_one_element_at_a_time() {
     // rep stosd, downwards
-    let instruction = decode_64(&[0xf3, 0xab]);
-    let mut frame = Frame::default();
-    frame.set(RAX, 0x1234);
-    frame.set(RCX, 2);
-    frame.set(RDI, 0x1004);
-    let mut flags = DIRECTION;
-    let mut element = |frame: &mut Frame| {
-        let to = Place::Memory(AT);
-        let mut emulation = Emulation::between(instruction, Place::Accumulator, to);
-        let written = emulation.next(frame, &mut flags);
-        (written, emulation.next(frame, &mut flags))
-    };
-    let write = Progress::Write(Place::Memory(AT), AccessWidth::Dword, 0x1234);
-    assert_eq!(element(&mut frame), (write, Progress::Again));
-    assert_eq!((frame.get(RDI), frame.get(RCX)), (0x1000, 1));
-    assert_eq!(element(&mut frame), (write, Progress::Done));
-    assert_eq!(element(&mut frame).0, Progress::Done, "nothing is left");
+    let mut memory = Memory::default();
+    let mut state = state(&[(RAX, 0x1234), (RCX, 2), (RDI, 0x1004)]);
+    state.flags = DIRECTION;
+    let mut element = |state: &mut State| step(&[0xf3, 0xab], state, &mut memory);
+    assert_eq!(element(&mut state), Ok(Progress::Again));
+    assert_eq!((state.frame.get(RDI), state.frame.get(RCX)), (0x1000, 1));
+    assert_eq!(element(&mut state), Ok(Progress::Done));
+    assert_eq!(element(&mut state), Ok(Progress::Done), "nothing is left");
+    assert_eq!(memory.accesses, [(0x1004, 4, true), (0x1000, 4, true)]);
+    assert_eq!(memory.get(0x1000, 8), 0x1234_0000_1234);
 }
 
 #[test]
 fn port_strings_move_between_memory_and_port() {
     // rep outsb from FS, with addresses of 32 bits
-    let instruction = decode_64(&[0x64, 0x67, 0xf3, 0x6e]);
-    assert_eq!(instruction.segment, SegmentName::Fs);
-    assert_eq!(instruction.address_width, AccessWidth::Dword);
-    let mut frame = Frame::default();
-    frame.set(RSI, 0xffff_ffff);
-    frame.set(RCX, 1 << 32 | 1);
-    let port = Place::Port(0x3f8);
-    let mut emulation = Emulation::between(instruction, Place::Memory(AT), port);
-    let read = emulation.next(&mut frame, &mut 2);
-    assert_eq!(read, Progress::Read(Place::Memory(AT), AccessWidth::Byte));
-    emulation.answer(0x141);
-    let write = Progress::Write(port, AccessWidth::Byte, 0x41);
-    assert_eq!(emulation.next(&mut frame, &mut 2), write);
-    assert_eq!(emulation.next(&mut frame, &mut 2), Progress::Done);
-    assert_eq!(frame.get(RSI), 0, "a narrow index wraps");
+    let mut memory = Memory::default();
+    memory.put(0xffff_ffff, &[0x41]);
+    let mut state = state(&[(RSI, 0xffff_ffff), (RCX, 1 << 32 | 1), (RDI, 0x2000)]);
+    let outs = [0x64, 0x67, 0xf3, 0x6e];
+    assert_eq!(step(&outs, &mut state, &mut memory), Ok(Progress::Done));
+    assert_eq!(memory.found[0].segment, SegmentName::Fs);
+    assert_eq!(
+        (memory.sent.as_slice(), state.frame.get(RSI)),
+        (&[0x41][..], 0)
+    );
     // insd with REX.W is still 32 bits.
-    assert_eq!(decode_64(&[0x48, 0x6d]).width, AccessWidth::Dword);
+    assert_eq!(
+        step(&[0x48, 0x6d], &mut state, &mut memory),
+        Ok(Progress::Done)
+    );
+    assert_eq!(memory.get(0x2000, 8), 0x4142_4344);
+    assert!(decode_64(&[0x6d]).uses_port() && !decode_64(&[0xa5]).uses_port());
+}
+
+#[test]
+fn strings_are_compared_until_they_differ_or_are_found() {
+    let mut memory = Memory::default();
+    memory.put(0x1000, b"abcd");
+    memory.put(0x2000, b"abxd");
+    let mut state = state(&[(RSI, 0x1000), (RDI, 0x2000), (RCX, 4), (RAX, 0x64)]);
+    let mut until_done = |bytes: &[u8], state: &mut State| {
+        while step(bytes, state, &mut memory) == Ok(Progress::Again) {}
+        (state.frame.get(RCX), state.flags & (ZERO | CARRY))
+    };
+    // repe cmpsb: c is less than x.
+    assert_eq!(until_done(&[0xf3, 0xa6], &mut state), (1, CARRY));
+    assert_eq!(state.frame.get(RSI), 0x1003);
+    state.frame.set(RDI, 0x2000);
+    state.frame.set(RCX, 9);
+    // repne scasb
+    assert_eq!(until_done(&[0xf2, 0xae], &mut state), (5, ZERO));
+    assert_eq!(state.frame.get(RDI), 0x2004);
+}
+
+#[test]
+fn addresses_are_the_sum_that_the_bytes_say() {
+    let registers = [(RBX, 0x1000), (RSI, 0x10), (RSP, 0x8000), (13, 0x3000)];
+    let address = |bytes: &[u8], size| {
+        let instruction = decode(bytes, size).unwrap();
+        let mut memory = Memory::default();
+        let mut state = state(&registers);
+        state.next = RIP;
+        execute(&instruction, &mut state, &mut memory).unwrap();
+        (memory.found[0].segment, memory.found[0].offset)
+    };
+    let long = |bytes: &[u8]| address(bytes, CodeSize::Bits64);
+    let in_data = |offset| (SegmentName::Ds, offset);
+    assert_eq!(
+        long(&[0x8b, 0x44, 0xb3, 0xff]),
+        in_data(0x103f),
+        "rbx+4*rsi-1"
+    );
+    assert_eq!(
+        long(&[0x8b, 0x05, 0xf0, 0xff, 0xff, 0xff]),
+        in_data(RIP - 16)
+    );
+    assert_eq!(
+        long(&[0x8b, 0x04, 0x25, 0, 0, 0, 0x80]),
+        in_data(0xffff_ffff_8000_0000)
+    );
+    assert_eq!(long(&[0x67, 0x8b, 0x43, 0x80]), in_data(0xf80));
+    assert_eq!(long(&[0x41, 0x8b, 0x45, 0]), in_data(0x3000), "r13");
+    assert_eq!(long(&[0x8b, 0x44, 0x24, 8]), (SegmentName::Ss, 0x8008));
+    assert_eq!(long(&[0x65, 0x8b, 0x03]), (SegmentName::Gs, 0x1000));
+    assert_eq!(
+        long(&[0x48, 0xa1, 1, 0, 0, 0, 2, 0, 0, 0]),
+        in_data(0x2_0000_0001)
+    );
+    let short = |bytes: &[u8]| address(bytes, CodeSize::Bits16);
+    assert_eq!(short(&[0x8a, 0x40, 0xff]), in_data(0x100f), "bx+si-1");
+    assert_eq!(short(&[0x8a, 0x06, 0x34, 0x12]), in_data(0x1234));
+    assert_eq!(
+        address(&[0x8b, 0x05, 4, 0, 0, 0], CodeSize::Bits32),
+        in_data(4)
+    );
+}
+
+#[test]
+fn a_register_names_bits_around_an_address() {
+    let mut memory = Memory::default();
+    let mut state = state(&[(RDI, 0x1008), (RAX, 65), (RBX, u64::MAX)]);
+    memory.put(0x1004, &[0, 0, 0, 0x80]);
+    // bts dword [rdi], eax; bt dword [rdi], ebx
+    assert_eq!(
+        step(&[0x0f, 0xab, 0x07], &mut state, &mut memory),
+        Ok(Progress::Done)
+    );
+    assert_eq!(memory.get(0x1010, 4), 2);
+    assert_eq!(
+        step(&[0x0f, 0xa3, 0x1f], &mut state, &mut memory),
+        Ok(Progress::Done)
+    );
+    assert_eq!(
+        (memory.accesses[2], state.flags & CARRY),
+        ((0x1004, 4, false), CARRY)
+    );
+}
+
+#[test]
+fn the_stack_may_be_anywhere() {
+    let mut memory = Memory::default();
+    let mut state = state(&[(RSP, 0x2000), (RDI, DEVICE), (RBX, 0x77)]);
+    memory.put(DEVICE, &[1, 2, 3, 4, 5, 6, 7, 8]);
+    let mut push = |bytes: &[u8], state: &mut State| {
+        assert_eq!(
+            step(bytes, state, &mut memory),
+            Ok(Progress::Done),
+            "{bytes:x?}"
+        );
+        let rsp = state.frame.get(RSP);
+        (rsp, memory.get(rsp, 8), state.next)
+    };
+    let next = |length| RIP + length;
+    // push qword [rdi]; push rbx; push -2; push rsp
+    assert_eq!(
+        push(&[0xff, 0x37], &mut state),
+        (0x1ff8, 0x0807_0605_0403_0201, next(2))
+    );
+    assert_eq!(push(&[0x53], &mut state), (0x1ff0, 0x77, next(1)));
+    assert_eq!(
+        push(&[0x6a, 0xfe], &mut state),
+        (0x1fe8, u64::MAX - 1, next(2))
+    );
+    assert_eq!(push(&[0x54], &mut state), (0x1fe0, 0x1fe8, next(1)));
+    // push word [rdi] is 16 bits
+    assert_eq!(push(&[0x66, 0xff, 0x37], &mut state).0, 0x1fde);
+    state.frame.set(RSP, 0x1fe0);
+    // call [rdi]; call rbx; call +16
+    let device = 0x0807_0605_0403_0201;
+    assert_eq!(push(&[0xff, 0x17], &mut state), (0x1fd8, next(2), device));
+    assert_eq!(push(&[0xff, 0xd3], &mut state), (0x1fd0, next(2), 0x77));
+    assert_eq!(
+        push(&[0xe8, 16, 0, 0, 0], &mut state),
+        (0x1fc8, next(5), next(5) + 16)
+    );
+    // ret; jmp [rdi]
+    assert_eq!(push(&[0xc3], &mut state).2, next(5));
+    assert_eq!(push(&[0xff, 0x27], &mut state).2, device);
+}
+
+#[test]
+fn what_is_popped_goes_where_the_new_stack_pointer_says() {
+    let mut memory = Memory::default();
+    let mut state = state(&[(RSP, 0x2000)]);
+    memory.put(0x2000, &[0x11; 8]);
+    memory.put(0x2008, &[0x22; 8]);
+    // pop qword [rsp + 16]; pop rsp
+    assert_eq!(
+        step(&[0x8f, 0x44, 0x24, 16], &mut state, &mut memory),
+        Ok(Progress::Done)
+    );
+    assert_eq!(
+        (memory.get(0x2018, 8), state.frame.get(RSP)),
+        (0x1111_1111_1111_1111, 0x2008)
+    );
+    assert_eq!(step(&[0x5c], &mut state, &mut memory), Ok(Progress::Done));
+    assert_eq!(state.frame.get(RSP), 0x2222_2222_2222_2222);
+}
+
+#[test]
+fn bytes_are_swapped_and_conditions_asked() {
+    let mut frame = Frame::default();
+    let mut flags = ZERO | 2;
+    frame.set(RAX, 0x1111_2222_3333_4444);
+    // movbe eax, [rdi]; movbe [rdi], ax
+    assert_eq!(
+        run(
+            &[0x0f, 0x38, 0xf0, 0x07],
+            &mut frame,
+            &mut flags,
+            0x0102_0304
+        ),
+        None
+    );
+    assert_eq!(frame.get(RAX), 0x0403_0201);
+    assert_eq!(
+        run(&[0x66, 0x0f, 0x38, 0xf1, 0x07], &mut frame, &mut flags, 0),
+        Some(0x0102)
+    );
+    // movdiri [rdi], eax
+    assert_eq!(
+        run(&[0x0f, 0x38, 0xf9, 0x07], &mut frame, &mut flags, 0),
+        Some(0x0403_0201)
+    );
+    // sete [rdi]; setne [rdi]
+    assert_eq!(run(&[0x0f, 0x94, 0x07], &mut frame, &mut flags, 9), Some(1));
+    assert_eq!(run(&[0x0f, 0x95, 0x07], &mut frame, &mut flags, 9), Some(0));
+    // cmovl edx, [rdi] keeps it but for its upper half; cmove takes it
+    frame.set(RDX, u64::MAX);
+    assert_eq!(run(&[0x0f, 0x4c, 0x17], &mut frame, &mut flags, 9), None);
+    assert_eq!(frame.get(RDX), 0xffff_ffff);
+    run(&[0x48, 0x0f, 0x44, 0x17], &mut frame, &mut flags, 9);
+    assert_eq!(frame.get(RDX), 9);
+}
+
+#[test]
+fn vectors_are_moved_in_words() {
+    let value = [0x1111, 0x2222, 0x3333, 0x4444];
+    let cases: [(&[u8], usize, &[u64]); 12] = [
+        (&[0x0f, 0x11, 0x0f], 1, &value[..2]), // movups [rdi], xmm1
+        (&[0x66, 0x44, 0x0f, 0x29, 0x07], 8, &value[..2]), // movapd [rdi], xmm8
+        (&[0x66, 0x0f, 0xe7, 0x0f], 1, &value[..2]), // movntdq
+        (&[0xf3, 0x0f, 0x7f, 0x0f], 1, &value[..2]), // movdqu
+        (&[0x0f, 0x2b, 0x0f], 1, &value[..2]), // movntps
+        (&[0x66, 0x0f, 0xd6, 0x0f], 1, &value[..1]), // movq
+        (&[0x66, 0x48, 0x0f, 0x7e, 0x0f], 1, &value[..1]), // movq
+        (&[0x66, 0x0f, 0x7e, 0x0f], 1, &value[..1]), // movd
+        (&[0xf2, 0x0f, 0x11, 0x0f], 1, &value[..1]), // movsd
+        (&[0xc5, 0xfe, 0x7f, 0x0f], 1, &value), // vmovdqu [rdi], ymm1
+        (&[0xc5, 0x7c, 0x11, 0x07], 8, &value), // vmovups [rdi], ymm8
+        (&[0xc4, 0xc1, 0x79, 0xe7, 0x0b], 1, &value[..2]), // vmovntdq [r11], xmm1
+    ];
+    for (bytes, register, expected) in cases {
+        let mut memory = Memory::default();
+        memory.vectors[register] = value;
+        let mut state = state(&[(RDI, 0x2000), (11, 0x2000)]);
+        assert_eq!(step(bytes, &mut state, &mut memory), Ok(Progress::Done));
+        let written: Vec<_> = (0x2000..)
+            .step_by(8)
+            .take(4)
+            .map(|at| memory.get(at, 8))
+            .collect();
+        assert_eq!(&written[..expected.len()], expected, "{bytes:x?}");
+        assert!(written[expected.len()..].iter().all(|word| *word == 0));
+        assert!(memory.accesses.iter().all(|(.., writes)| *writes));
+    }
+    let loads: [(&[u8], usize); 7] = [
+        (&[0x0f, 0x10, 0x0f], 16),             // movups xmm1, [rdi]
+        (&[0x66, 0x0f, 0x6f, 0x0f], 16),       // movdqa
+        (&[0x66, 0x0f, 0x38, 0x2a, 0x0f], 16), // movntdqa
+        (&[0xf3, 0x0f, 0x7e, 0x0f], 8),        // movq
+        (&[0xf3, 0x0f, 0x10, 0x0f], 4),        // movss
+        (&[0xc5, 0xff, 0xf0, 0x0f], 32),       // vlddqu ymm1
+        (&[0xc4, 0xe2, 0x7d, 0x2a, 0x0f], 32), // vmovntdqa ymm1
+    ];
+    for (bytes, size) in loads {
+        let mut memory = Memory::default();
+        memory.put(0x2000, &(1..33).collect::<Vec<u8>>());
+        memory.vectors[1] = [u64::MAX; 4];
+        let mut state = state(&[(RDI, 0x2000)]);
+        assert_eq!(step(bytes, &mut state, &mut memory), Ok(Progress::Done));
+        let bytes_of = memory.vectors[1].map(u64::to_le_bytes);
+        let expected = (1..33).map(|byte| if byte <= size { byte as u8 } else { 0 });
+        assert!(
+            bytes_of.as_flattened().iter().copied().eq(expected),
+            "{bytes:x?}"
+        );
+    }
+}
+
+#[test]
+fn an_access_across_a_page_is_made_in_both() {
+    for (at, expected) in [
+        (0x1ffe, [(0xffe, 2, true), (0x3000, 2, true)]),
+        (0x1fff, [(0xfff, 1, true), (0x3000, 2, true)]),
+    ] {
+        let mut memory = Memory {
+            is_crooked: true,
+            ..Memory::default()
+        };
+        let mut state = state(&[(RDI, at), (RAX, 0x4433_2211)]);
+        assert_eq!(
+            step(&[0x89, 0x07], &mut state, &mut memory),
+            Ok(Progress::Done)
+        );
+        assert_eq!(memory.accesses[..2], expected);
+        assert_eq!(
+            step(&[0x8b, 0x1f], &mut state, &mut memory),
+            Ok(Progress::Done)
+        );
+        assert_eq!(state.frame.get(RBX), 0x4433_2211);
+    }
+}
+
+#[test]
+fn an_instruction_that_is_refused_has_read_and_changed_nothing() {
+    let forbidden: [&[u8]; 6] = [
+        &[0x89, 0x07],       // mov [rdi], eax
+        &[0x01, 0x07],       // add [rdi], eax
+        &[0xa5],             // movsd
+        &[0x8f, 0x07],       // pop [rdi]
+        &[0x0f, 0x11, 0x07], // movups [rdi], xmm0
+        &[0x48, 0x87, 0x07], // xchg [rdi], rax
+    ];
+    for bytes in forbidden {
+        let mut memory = Memory {
+            forbidden: Some(0x3000),
+            ..Memory::default()
+        };
+        let mut state = state(&[(RDI, 0x2ffe), (RSI, 0x1000), (RSP, 0x1000)]);
+        let refused = step(bytes, &mut state, &mut memory);
+        assert_eq!(refused, Err(Refusal::Page(0x3000, 2)), "{bytes:x?}");
+        assert_eq!(memory.accesses, [], "{bytes:x?}");
+    }
+}
+
+#[test]
+fn what_is_written_is_looked_for_to_be_written() {
+    let purpose = |bytes: &[u8]| {
+        let mut memory = Memory::default();
+        step(bytes, &mut state(&[(RDI, 0x1000)]), &mut memory).unwrap();
+        memory.found[0].purpose
+    };
+    for writes in [
+        &[0x01, 0x07][..],
+        &[0xf6, 0x17],
+        &[0x0f, 0xb1, 0x0f],
+        &[0x0f, 0xba, 0x2f, 1],
+    ] {
+        assert_eq!(purpose(writes), Purpose::Write, "{writes:x?}");
+    }
+    for reads in [
+        &[0x39, 0x07][..],
+        &[0x85, 0x07],
+        &[0x03, 0x07],
+        &[0x0f, 0xba, 0x27, 1],
+    ] {
+        assert_eq!(purpose(reads), Purpose::Read, "{reads:x?}");
+    }
 }
 
 #[test]
@@ -249,14 +639,17 @@ fn a_move_to_a_control_register_names_its_source() {
 
 #[test]
 fn what_has_no_memory_operand_or_is_unknown_is_refused() {
-    let refused: [&[u8]; 7] = [
+    let refused: [&[u8]; 10] = [
         &[],
-        &[0x8b, 0xc0],             // mov eax, eax
-        &[0x0f, 0x10, 0x00],       // movups xmm0, [rax]
-        &[0xc7, 0x48, 0, 0, 0, 0], // no such /reg
-        &[0xff, 0x10],             // call [rax]
-        &[0x8b],                   // cut short
-        &[0x66; 20],               // too long
+        &[0x8b, 0xc0],                   // mov eax, eax
+        &[0x0f, 0x10, 0xc0],             // movups xmm0, xmm0
+        &[0xc5, 0xf2, 0x10, 0x07],       // vmovss with a third operand
+        &[0x62, 0xf1, 0x7c, 0x48, 0x10], // EVEX
+        &[0xc7, 0x48, 0, 0, 0, 0],       // no such /reg
+        &[0xd1, 0x20],                   // shl [rax]
+        &[0xd9, 0x00],                   // fld [rax]
+        &[0x8b],                         // cut short
+        &[0x66; 20],                     // too long
     ];
     for bytes in refused {
         assert_eq!(decode(bytes, CodeSize::Bits64), None, "{bytes:x?}");

@@ -618,6 +618,10 @@ impl<H: AxVMHal> Svm<H> {
     pub(crate) fn set_cr3(&mut self, value: u64) {
         self.save_mut().cr3 = value;
     }
+
+    pub(crate) fn set_cr0(&mut self, value: u64) {
+        self.save_mut().cr0 = value;
+    }
 }
 
 fn first_intercepts() -> FieldValue<u32, FIRST::Register> {

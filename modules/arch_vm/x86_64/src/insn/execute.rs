@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
+//! Carries out a decoded instruction on a guest's registers and its [`Bus`].
+//!
+//! First every operand is found, which may be refused, and only then is the first
+//! one read: an instruction is done or has left no trace. What it leaves in the
+//! registers is in [`State`], a copy that is dropped with a refusal. A repeated
+//! string instruction is carried out element by element, RIP staying on it until
+//! the last: interrupts come between.
+//!
+//! Spec: AMD64 APM 3, "Repeat Prefixes", "Condition Codes", and each instruction.
+
+use axvm::{AccessWidth, GuestPhysAddr};
+
+use super::{Alu, Instruction, Operand, Operation, Repeat, SegmentName, Span, Vector};
+use crate::{
+    exit::Exception,
+    frame::{Frame, RAX, RCX, RDI, RSI, RSP, Reg, mask, sign_extend},
+    regs::{RFLAGS, bits},
+    walk::Purpose,
+};
+
+/// An operand in memory, as the instruction names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) segment: SegmentName,
+    pub(crate) offset: u64,
+    pub(crate) bytes: usize,
+    pub(crate) purpose: Purpose,
+}
+
+/// Why an instruction is not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// A page fault: the address, and its error code.
+    Page(u64, u32),
+    /// Another exception.
+    Exception(Exception),
+    /// The CPU would not have left for it: another vCPU has changed it meanwhile.
+    Changed,
+}
+
+/// What instructions reach.
+pub(crate) trait Bus {
+    /// Finds an operand in memory.
+    fn find(&mut self, access: Access) -> Result<Span, Refusal>;
+    fn read(&mut self, at: GuestPhysAddr, width: AccessWidth) -> u64;
+    fn write(&mut self, at: GuestPhysAddr, width: AccessWidth, value: u64);
+    fn read_port(&mut self, width: AccessWidth) -> u64;
+    fn write_port(&mut self, width: AccessWidth, value: u64);
+    /// Reads a vector register.
+    fn vector(&mut self, vector: Vector) -> Result<[u64; 4], Refusal>;
+    /// Loads a vector register.
+    fn set_vector(&mut self, vector: Vector, value: [u64; 4]);
+}
+
+/// What an instruction changes besides memory.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) frame: Frame,
+    pub(crate) flags: u64,
+    /// Where the guest goes on.
+    pub(crate) next: u64,
+}
+
+/// How far a repeated instruction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Done,
+    /// The instruction is to be executed once more.
+    Again,
+}
+
+/// An operand that was found.
+#[derive(Clone, Copy)]
+enum Place {
+    Nowhere,
+    Value(u64),
+    Register(Reg),
+    Memory(Span),
+    Port,
+    Next,
+}
+
+/// Carries out an instruction, or one element of a string.
+pub(crate) fn execute(
+    instruction: &Instruction,
+    state: &mut State,
+    bus: &mut impl Bus,
+) -> Result<Progress, Refusal> {
+    if instruction.is_over(&state.frame) {
+        return Ok(Progress::Done);
+    }
+    let mut executor = Executor {
+        instruction,
+        state,
+        bus,
+    };
+    executor.operate()?;
+    Ok(executor.end())
+}
+
+struct Executor<'a, B: Bus> {
+    instruction: &'a Instruction,
+    state: &'a mut State,
+    bus: &'a mut B,
+}
+
+impl<B: Bus> Executor<'_, B> {
+    fn operate(&mut self) -> Result<(), Refusal> {
+        let Instruction {
+            operation, width, ..
+        } = *self.instruction;
+        match operation {
+            Operation::Move => self.copy(|value| value),
+            Operation::MoveZero => self.copy(|value| value & mask(width)),
+            Operation::MoveSigned => self.copy(|value| sign_extend(value, width)),
+            Operation::MoveSwapped => self.copy(|value| swapped(value, width)),
+            Operation::MoveIf(condition) => self.move_if(condition),
+            Operation::SetIf(condition) => self.set_if(condition),
+            Operation::Compute(alu) => self.compute(alu),
+            Operation::Exchange => self.exchange(|old, given, _| (given, old)),
+            Operation::ExchangeAdd => self.exchange(|old, given, flags| {
+                let (sum, new) = Alu::Add.compute((old, given), width, *flags);
+                *flags = new;
+                (sum, old)
+            }),
+            Operation::CompareExchange => self.compare_exchange(),
+            Operation::Call => self.call(),
+            Operation::Vector(vector) if vector.is_store => self.store_vector(vector),
+            Operation::Vector(vector) => self.load_vector(vector),
+        }
+    }
+
+    fn copy(&mut self, change: impl Fn(u64) -> u64) -> Result<(), Refusal> {
+        let from = self.source()?;
+        let to = self.find(self.instruction.to, Purpose::Write)?;
+        let value = self.read(from);
+        self.write(to, change(value));
+        Ok(())
+    }
+
+    fn move_if(&mut self, condition: u8) -> Result<(), Refusal> {
+        let from = self.source()?;
+        let to = self.find(self.instruction.to, Purpose::Write)?;
+        let [new, old] = [from, to].map(|place| self.read(place));
+        // The register is written in any case, which may clear its upper half.
+        let value = if self.holds(condition) { new } else { old };
+        self.write(to, value);
+        Ok(())
+    }
+
+    fn set_if(&mut self, condition: u8) -> Result<(), Refusal> {
+        let to = self.find(self.instruction.to, Purpose::Write)?;
+        let value = self.holds(condition).into();
+        self.write(to, value);
+        Ok(())
+    }
+
+    fn compute(&mut self, alu: Alu) -> Result<(), Refusal> {
+        let purpose = match alu.has_result() {
+            true => Purpose::Write,
+            false => Purpose::Read,
+        };
+        let to = self.find(self.instruction.to, purpose)?;
+        let from = self.source()?;
+        let pair = (self.read(to), self.read(from));
+        let width = self.instruction.width;
+        let (result, flags) = alu.compute(pair, width, self.state.flags);
+        self.state.flags = flags;
+        if alu.has_result() {
+            self.write(to, result);
+        }
+        Ok(())
+    }
+
+    /// Writes both operands, with what a function makes of both.
+    fn exchange(&mut self, swap: impl Fn(u64, u64, &mut u64) -> (u64, u64)) -> Result<(), Refusal> {
+        let to = self.find(self.instruction.to, Purpose::Write)?;
+        let from = self.find(self.instruction.from, Purpose::Write)?;
+        let (old, given) = (self.read(to), self.read(from));
+        let (new, left) = swap(old, given, &mut self.state.flags);
+        self.write(from, left);
+        self.write(to, new);
+        Ok(())
+    }
+
+    /// Writes in any case, as the CPU does: either the register or what was read.
+    fn compare_exchange(&mut self) -> Result<(), Refusal> {
+        let to = self.find(self.instruction.to, Purpose::Write)?;
+        let from = self.source()?;
+        let accumulator = Place::Register(Reg::new(RAX as u8));
+        let pair = (self.read(accumulator), self.read(to));
+        let width = self.instruction.width;
+        (_, self.state.flags) = Alu::Compare.compute(pair, width, self.state.flags);
+        if pair.0 == pair.1 {
+            let new = self.read(from);
+            self.write(to, new);
+        } else {
+            self.write(accumulator, pair.1);
+            self.write(to, pair.1);
+        }
+        Ok(())
+    }
+
+    fn call(&mut self) -> Result<(), Refusal> {
+        let from = self.source()?;
+        let stack = self.find(Operand::Stack, Purpose::Write)?;
+        let target = self.read(from);
+        self.write(stack, self.state.next);
+        self.write(Place::Next, target);
+        Ok(())
+    }
+
+    fn store_vector(&mut self, vector: Vector) -> Result<(), Refusal> {
+        let value = self.bus.vector(vector)?;
+        let span = self.memory(vector.bytes.into(), Purpose::Write)?;
+        for (offset, width, value) in words(vector, value) {
+            self.write_span(span.from(offset), width, value);
+        }
+        Ok(())
+    }
+
+    fn load_vector(&mut self, vector: Vector) -> Result<(), Refusal> {
+        self.bus.vector(vector)?;
+        let span = self.memory(vector.bytes.into(), Purpose::Read)?;
+        let mut value = [0; 4];
+        for (slot, (offset, width, _)) in value.iter_mut().zip(words(vector, [0; 4])) {
+            *slot = self.read_span(span.from(offset), width);
+        }
+        self.bus.set_vector(vector, value);
+        Ok(())
+    }
+
+    /// Finds the second operand, which is only read; what is no memory is read now.
+    fn source(&mut self) -> Result<Place, Refusal> {
+        Ok(match self.find(self.instruction.from, Purpose::Read)? {
+            Place::Register(reg) => {
+                Place::Value(self.state.frame.read(reg, self.instruction.width))
+            }
+            place => place,
+        })
+    }
+
+    fn find(&mut self, operand: Operand, purpose: Purpose) -> Result<Place, Refusal> {
+        let bytes = self.instruction.width.size();
+        let span = match operand {
+            Operand::None => return Ok(Place::Nowhere),
+            Operand::Register(reg) => return Ok(Place::Register(reg)),
+            Operand::Immediate(value) => return Ok(Place::Value(value)),
+            Operand::Ahead(distance) => {
+                return Ok(Place::Value(self.state.next.wrapping_add(distance)));
+            }
+            Operand::Port => return Ok(Place::Port),
+            Operand::Next => return Ok(Place::Next),
+            Operand::Memory => self.memory(bytes, purpose),
+            Operand::Source => self.string(self.instruction.segment, RSI, purpose),
+            Operand::Target => self.string(SegmentName::Es, RDI, purpose),
+            Operand::Stack => self.stack(purpose),
+        }?;
+        Ok(Place::Memory(span))
+    }
+
+    fn memory(&mut self, bytes: usize, purpose: Purpose) -> Result<Span, Refusal> {
+        let Instruction {
+            segment,
+            address,
+            address_width,
+            ..
+        } = *self.instruction;
+        let address = address.plus(self.bit_distance());
+        let offset = address.offset(&self.state.frame, self.state.next, address_width);
+        self.bus.find(Access {
+            segment,
+            offset,
+            bytes,
+            purpose,
+        })
+    }
+
+    /// Returns how far away a bit is that a register names: a string of bits goes on
+    /// above and below its address.
+    fn bit_distance(&self) -> u64 {
+        let Instruction {
+            operation,
+            from,
+            width,
+            ..
+        } = *self.instruction;
+        match (operation, from) {
+            (Operation::Compute(alu), Operand::Register(reg)) if alu.is_of_bits() => {
+                let bit = sign_extend(self.state.frame.read(reg, width), width) as i64;
+                let bits = (width.size() as i64).wrapping_mul(8);
+                bit.div_euclid(bits).wrapping_mul(bits / 8) as u64
+            }
+            _ => 0,
+        }
+    }
+
+    fn string(
+        &mut self,
+        segment: SegmentName,
+        index: usize,
+        purpose: Purpose,
+    ) -> Result<Span, Refusal> {
+        self.bus.find(Access {
+            segment,
+            offset: self.state.frame.get(index) & mask(self.instruction.address_width),
+            bytes: self.instruction.width.size(),
+            purpose,
+        })
+    }
+
+    /// Pushes or pops: the stack pointer has moved when the next operand is found.
+    fn stack(&mut self, purpose: Purpose) -> Result<Span, Refusal> {
+        let bytes = self.instruction.width.size();
+        let width = self.instruction.stack_width;
+        let old = self.state.frame.get(RSP);
+        let (new, offset) = match purpose {
+            Purpose::Write => {
+                let new = old.wrapping_sub(bytes as u64);
+                (new, new)
+            }
+            _ => (old.wrapping_add(bytes as u64), old),
+        };
+        self.state.frame.write(Reg::new(RSP as u8), width, new);
+        self.bus.find(Access {
+            segment: SegmentName::Ss,
+            offset: offset & mask(width),
+            bytes,
+            purpose,
+        })
+    }
+
+    fn read(&mut self, place: Place) -> u64 {
+        let width = self.instruction.width;
+        let value = match place {
+            Place::Nowhere => 0,
+            Place::Value(value) => value,
+            Place::Register(reg) => self.state.frame.read(reg, width),
+            Place::Memory(span) => self.read_span(span, width),
+            Place::Port => self.bus.read_port(width),
+            Place::Next => self.state.next,
+        };
+        value & mask(width)
+    }
+
+    fn write(&mut self, place: Place, value: u64) {
+        let width = self.instruction.width;
+        match place {
+            Place::Nowhere | Place::Value(_) => {}
+            Place::Register(reg) => {
+                let width = self.instruction.to_width;
+                self.state.frame.write(reg, width, value);
+            }
+            Place::Memory(span) => self.write_span(span, width, value & mask(width)),
+            Place::Port => self.bus.write_port(width, value & mask(width)),
+            Place::Next => self.state.next = value & mask(width),
+        }
+    }
+
+    fn read_span(&mut self, span: Span, width: AccessWidth) -> u64 {
+        let parts = span.parts(width);
+        parts.fold(0, |value, part| {
+            let read = self.bus.read(part.at, part.width) & mask(part.width);
+            value | read.wrapping_shl(part.shift)
+        })
+    }
+
+    fn write_span(&mut self, span: Span, width: AccessWidth, value: u64) {
+        for part in span.parts(width) {
+            let value = value.wrapping_shr(part.shift) & mask(part.width);
+            self.bus.write(part.at, part.width, value);
+        }
+    }
+
+    /// Tells whether the condition in an opcode's low bits holds.
+    fn holds(&self, opcode: u8) -> bool {
+        let flags = bits::<RFLAGS::Register>(self.state.flags);
+        let is_less = flags.is_set(RFLAGS::SIGN) != flags.is_set(RFLAGS::OVERFLOW);
+        let holds = match opcode >> 1 & 7 {
+            0 => flags.is_set(RFLAGS::OVERFLOW),
+            1 => flags.is_set(RFLAGS::CARRY),
+            2 => flags.is_set(RFLAGS::ZERO),
+            3 => flags.is_set(RFLAGS::CARRY) || flags.is_set(RFLAGS::ZERO),
+            4 => flags.is_set(RFLAGS::SIGN),
+            5 => flags.is_set(RFLAGS::PARITY),
+            6 => is_less,
+            _ => is_less || flags.is_set(RFLAGS::ZERO),
+        };
+        holds == (opcode & 1 == 0)
+    }
+
+    /// Ends an instruction, or one element of a string.
+    fn end(&mut self) -> Progress {
+        let Instruction {
+            to,
+            from,
+            width,
+            repeat,
+            ..
+        } = *self.instruction;
+        if !self.instruction.is_string() {
+            return Progress::Done;
+        }
+        let flags = bits::<RFLAGS::Register>(self.state.flags);
+        let size = width.size() as u64;
+        let step = match flags.is_set(RFLAGS::DIRECTION) {
+            true => size.wrapping_neg(),
+            false => size,
+        };
+        for (operand, index) in [(Operand::Source, RSI), (Operand::Target, RDI)] {
+            if to == operand || from == operand {
+                self.advance(index, step);
+            }
+        }
+        if repeat == Repeat::Once {
+            return Progress::Done;
+        }
+        self.advance(RCX, u64::MAX);
+        let compares = matches!(self.instruction.operation, Operation::Compute(_));
+        let is_found = flags.is_set(RFLAGS::ZERO) != (repeat == Repeat::WhileEqual);
+        match self.instruction.is_over(&self.state.frame) || compares && is_found {
+            true => Progress::Done,
+            false => Progress::Again,
+        }
+    }
+
+    fn advance(&mut self, reg: usize, by: u64) {
+        let value = self.state.frame.get(reg).wrapping_add(by);
+        let width = self.instruction.address_width;
+        self.state.frame.write(Reg::new(reg as u8), width, value);
+    }
+}
+
+/// Returns the accesses of a vector: their offset, their width, and their value.
+fn words(vector: Vector, value: [u64; 4]) -> impl Iterator<Item = (usize, AccessWidth, u64)> {
+    let (count, width) = match vector.bytes {
+        4 => (1, AccessWidth::Dword),
+        bytes => (usize::from(bytes / 8), AccessWidth::Qword),
+    };
+    let words = (0..).step_by(8).zip(value).take(count);
+    words.map(move |(offset, value)| (offset, width, value))
+}
+
+fn swapped(value: u64, width: AccessWidth) -> u64 {
+    match width {
+        AccessWidth::Byte => value,
+        AccessWidth::Word => (value as u16).swap_bytes().into(),
+        AccessWidth::Dword => (value as u32).swap_bytes().into(),
+        AccessWidth::Qword => value.swap_bytes(),
+    }
+}
