@@ -33,6 +33,8 @@ mod registers;
 mod starts;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod strings;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod wires;
 
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 use rt::{
@@ -57,6 +59,7 @@ fn sequence(machine: &'static Machine) -> Result<Ending, Failure> {
     pages::run()?;
     strings::run()?;
     interrupts::run()?;
+    wires::run()?;
     hostile::deadlines()?;
     opcodes::run()?;
     Ok(Ending::Done)

@@ -141,13 +141,18 @@ pub fn send(command: Command, target: HardwareId) -> Result<(), Failure> {
             Command::Init => 5 << 8,
             Command::Start(page) => 6 << 8 | u32::from(page),
         };
+    send_to(low, target.0 as u32)
+}
+
+/// Sends an interrupt command to whomever it and a destination name.
+pub fn send_to(low: u32, destination: u32) -> Result<(), Failure> {
     if is_x2apic() {
-        send_x2apic(target.0 << 32 | u64::from(low));
+        send_x2apic(u64::from(destination) << 32 | u64::from(low));
         return Ok(());
     }
     let is_idle = || read(COMMAND_LOW) & DELIVERY_PENDING == 0;
     wait::spin_until("the APIC does not send", is_idle)?;
-    write(COMMAND_HIGH, (target.0 as u32) << 24);
+    write(COMMAND_HIGH, destination << 24);
     write(COMMAND_LOW, low);
     Ok(())
 }
