@@ -110,7 +110,13 @@ impl Msrs {
 fn is_ignored(msr: Msr) -> bool {
     matches!(
         msr,
-        Msr::PLATFORM_ID | Msr::MCG_CAP | Msr::MCG_STATUS | Msr::SYSCFG | Msr::NB_CFG | Msr::LS_CFG
+        Msr::PLATFORM_ID
+            | Msr::MCG_CAP
+            | Msr::MCG_STATUS
+            | Msr::SYSCFG
+            | Msr::NB_CFG
+            | Msr::LS_CFG
+            | Msr::INTERRUPT_PENDING
     )
 }
 
@@ -177,6 +183,15 @@ mod tests {
             assert_eq!(msrs.read(msr), None);
             assert_eq!(msrs.write(msr, 0), None);
         }
+    }
+
+    #[test]
+    fn what_kernels_ask_an_old_amd_for_is_nothing() {
+        // The deep idle state of family 15, which QEMU's `max` is.
+        let mut msrs = Msrs::new();
+        assert_eq!(msrs.read(Msr(0xc001_0055)), Some(0));
+        assert_eq!(msrs.write(Msr(0xc001_0055), 1 << 27), Some(()));
+        assert_eq!(msrs.read(Msr(0xc001_0055)), Some(0));
     }
 
     proptest! {

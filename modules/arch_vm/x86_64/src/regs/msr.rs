@@ -44,6 +44,7 @@ impl Msr {
     pub(crate) const SYSCFG: Self = Self(0xc001_0010);
     pub(crate) const HWCR: Self = Self(0xc001_0015);
     pub(crate) const NB_CFG: Self = Self(0xc001_001f);
+    pub(crate) const INTERRUPT_PENDING: Self = Self(0xc001_0055);
     pub(crate) const VM_CR: Self = Self(0xc001_0114);
     pub(crate) const VM_HSAVE_PA: Self = Self(0xc001_0117);
     pub(crate) const LS_CFG: Self = Self(0xc001_1020);
