@@ -58,7 +58,7 @@ pub(crate) unsafe fn xsave(_area: *mut u8, _has_xsave: bool) {}
 pub(crate) unsafe fn xrstor(_area: *const u8, _has_xsave: bool) {}
 
 /// Numbers that no model-specific registers have, either.
-const DEBUG: [u32; 4] = [u32::MAX - 4, u32::MAX - 3, u32::MAX - 2, u32::MAX - 1];
+const DEBUG: [u32; 4] = [u32::MAX - 5, u32::MAX - 4, u32::MAX - 3, u32::MAX - 2];
 
 pub(crate) fn load_debug(addresses: &[u64; 4]) {
     for (number, address) in DEBUG.into_iter().zip(addresses) {
