@@ -129,8 +129,8 @@ fn hpet() -> Checked {
     let is_there = || apic::read(REQUESTS) & REQUEST != 0;
     wait::spin_until("no interrupt of the HPET", is_there)?;
     hold("the level is told", pin(PIN_HPET) & REMOTE_REQUEST != 0)?;
-    write(TIMER, 0);
     write(STATUS, 1);
+    write(TIMER, 0);
     write(CONFIGURATION, 0);
     wait::halt_until("no interrupt of the HPET", || count() != before)?;
     same("interrupts of the HPET", count(), before + 1)?;
