@@ -1,47 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! Takes an instruction apart: prefixes, opcode, operands.
 //!
-//! Prefixes that do not matter here (LOCK, hints) are read and forgotten: the CPU
-//! has found the instruction to be allowed before it asked for memory.
-//!
-//! Spec: AMD64 APM 3, "Instruction Prefixes", "VEX and XOP Prefixes".
+//! Spec: AMD64 APM 3, "Instruction Byte Order", "ModRM and SIB Bytes".
 
 use axvm::AccessWidth;
 
 use super::{
-    CodeSize, Instruction, LENGTH_MAX, Operand, Operation, Repeat, SegmentName,
+    CodeSize, Instruction, LENGTH_MAX, Operand, Operation, Repeat,
     address::{self, Address, High, IsLong, ModRm, Rm},
     cursor::Cursor,
+    prefixes::{Prefixes, REX_B, REX_R, REX_W, REX_X},
     table::{self, Code, Row, Width},
-    vector::{self, Mandatory, Map, Size, Vector},
+    vector::{self, Map, Size, Vector},
 };
 use crate::frame::{RAX, Reg, sign_extend};
-
-/// The prefixes of an instruction, as far as they matter here.
-#[derive(Clone, Copy, Default)]
-struct Prefixes {
-    operand: bool,
-    address: bool,
-    /// The last of f2 and f3.
-    repeat: Option<u8>,
-    segment: Option<SegmentName>,
-    rex: Option<u8>,
-    vex: Option<Vex>,
-}
-
-/// What a VEX prefix says besides what REX says.
-#[derive(Clone, Copy)]
-struct Vex {
-    map: Map,
-    is_wide: bool,
-}
-
-const REX_W: u8 = 1 << 3;
-const REX_R: u8 = 1 << 2;
-const REX_X: u8 = 1 << 1;
-const REX_B: u8 = 1 << 0;
-const VEX_SHORT: u8 = 0xc5;
-const VEX_LONG: u8 = 0xc4;
 
 /// Everything but the opcode.
 struct Decoder<'a> {
@@ -55,7 +27,7 @@ struct Decoder<'a> {
 /// Decodes the instruction at the start of `bytes`.
 pub(crate) fn decode(bytes: &[u8], size: CodeSize) -> Option<Instruction> {
     let mut decoder = Decoder::new(bytes, size);
-    let opcode = decoder.prefixes()?;
+    let opcode = decoder.take_prefixes()?;
     match (opcode, decoder.prefixes.vex) {
         (opcode, Some(vex)) => decoder.vector(vex.map, opcode),
         (0x0f, None) => decoder.two_bytes(),
@@ -70,8 +42,8 @@ pub(crate) fn decode(bytes: &[u8], size: CodeSize) -> Option<Instruction> {
 /// many bytes it has. Which control register it is the hardware knows.
 pub(crate) fn move_to_control(bytes: &[u8], size: CodeSize) -> Option<(usize, u8)> {
     let mut decoder = Decoder::new(bytes, size);
-    let opcode = [decoder.prefixes()?, decoder.cursor.byte()?];
-    let from = decoder.cursor.byte()? & 7 | decoder.high(REX_B);
+    let opcode = [decoder.take_prefixes()?, decoder.cursor.byte()?];
+    let from = decoder.cursor.byte()? & 7 | decoder.prefixes.high(REX_B);
     (opcode == [0x0f, 0x22]).then(|| (from.into(), decoder.cursor.taken()))
 }
 
@@ -86,59 +58,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Reads the prefixes and returns the first byte of the opcode.
-    fn prefixes(&mut self) -> Option<u8> {
-        loop {
-            let byte = self.cursor.byte()?;
-            match byte {
-                0x26 => self.prefixes.segment = Some(SegmentName::Es),
-                0x2e => self.prefixes.segment = Some(SegmentName::Cs),
-                0x36 => self.prefixes.segment = Some(SegmentName::Ss),
-                0x3e => self.prefixes.segment = Some(SegmentName::Ds),
-                0x64 => self.prefixes.segment = Some(SegmentName::Fs),
-                0x65 => self.prefixes.segment = Some(SegmentName::Gs),
-                0x66 => self.prefixes.operand = true,
-                0x67 => self.prefixes.address = true,
-                0xf2 | 0xf3 => self.prefixes.repeat = Some(byte),
-                0xf0 => {}
-                0x40..=0x4f if self.size == CodeSize::Bits64 => {
-                    self.prefixes.rex = Some(byte);
-                    continue;
-                }
-                VEX_SHORT | VEX_LONG if self.size == CodeSize::Bits64 => return self.vex(byte),
-                opcode => return Some(opcode),
-            }
-            // REX counts only just before the opcode.
-            self.prefixes.rex = None;
-        }
-    }
-
-    /// Reads a VEX prefix and returns the opcode. There is none of three operands here.
-    fn vex(&mut self, first: u8) -> Option<u8> {
-        const UNUSED: u8 = 0xf;
-        let second = self.cursor.byte()?;
-        let (inverted, map, last) = match first {
-            VEX_SHORT => (second >> 5 & REX_R | REX_X | REX_B, 1, second),
-            _ => (second >> 5, second & 0x1f, self.cursor.byte()?),
-        };
-        let wide = if first == VEX_LONG {
-            last >> 4 & REX_W
-        } else {
-            0
-        };
-        self.prefixes.rex = Some(!inverted & (REX_R | REX_X | REX_B) | wide);
-        self.prefixes.operand = last & 3 == 1;
-        self.prefixes.repeat = [None, None, Some(0xf3), Some(0xf2)]
-            .get(usize::from(last & 3))
-            .copied()?;
-        let map = match map {
-            1 => Map::Two,
-            2 => Map::Three,
-            _ => return None,
-        };
-        let is_wide = last & 1 << 2 != 0;
-        self.prefixes.vex = Some(Vex { map, is_wide });
-        (last >> 3 & UNUSED == UNUSED).then(|| self.cursor.byte())?
+    fn take_prefixes(&mut self) -> Option<u8> {
+        self.prefixes.take(&mut self.cursor, self.size)
     }
 
     fn two_bytes(&mut self) -> Option<Instruction> {
@@ -157,22 +78,17 @@ impl<'a> Decoder<'a> {
     }
 
     fn vector(&mut self, map: Map, opcode: u8) -> Option<Instruction> {
-        let mandatory = match (self.prefixes.repeat, self.prefixes.operand) {
-            (Some(0xf3), _) => Mandatory::Repeat,
-            (Some(_), _) => Mandatory::RepeatNot,
-            (None, true) => Mandatory::Operand,
-            (None, false) => Mandatory::None,
-        };
+        let mandatory = self.prefixes.mandatory();
         let (size, is_store) = vector::row(map, mandatory, opcode)?;
         let vex = self.prefixes.vex;
         let bytes = match size {
             Size::Whole if vex.is_some_and(|vex| vex.is_wide) => 32,
             Size::Whole => 16,
-            Size::General if self.has_rex(REX_W) => 8,
+            Size::General if self.prefixes.has_rex(REX_W) => 8,
             Size::Four | Size::General => 4,
             Size::Eight => 8,
         };
-        let register = self.modrm()?.register | self.high(REX_R);
+        let register = self.modrm()?.register | self.prefixes.high(REX_R);
         self.memory()?;
         let vector = Vector {
             register,
@@ -188,7 +104,7 @@ impl<'a> Decoder<'a> {
     fn general(&mut self, opcode: u8, (operation, to, from, width): Row) -> Option<Instruction> {
         let width = self.width(width, opcode);
         let to_width = match operation {
-            Operation::MoveSigned | Operation::MoveZero => self.operand_width(),
+            Operation::MoveSigned | Operation::MoveZero => self.prefixes.operand_width(self.size),
             _ => width,
         };
         let to = self.operand(to, opcode, to_width)?;
@@ -211,7 +127,7 @@ impl<'a> Decoder<'a> {
             width,
             to_width,
             address,
-            address_width: self.address_width(),
+            address_width: self.prefixes.address_width(self.size),
             segment: self.prefixes.segment.unwrap_or(address.segment()),
             stack_width: self.size.width(),
             repeat: match self.prefixes.repeat {
@@ -232,12 +148,12 @@ impl<'a> Decoder<'a> {
             },
             Code::G => Operand::Register(self.register(width)?),
             Code::A => Operand::Register(Reg::new(RAX as u8)),
-            Code::Z => Operand::Register(Reg::new(opcode & 7 | self.high(REX_B))),
+            Code::Z => Operand::Register(Reg::new(opcode & 7 | self.prefixes.high(REX_B))),
             Code::I => Operand::Immediate(self.immediate(width)?),
             Code::Ib => Operand::Immediate(self.immediate(AccessWidth::Byte)?),
             Code::One => Operand::Immediate(1),
             Code::O => {
-                let at = self.cursor.number(self.address_width())?;
+                let at = self.cursor.number(self.prefixes.address_width(self.size))?;
                 self.address = Some(Address::absolute(at));
                 Operand::Memory
             }
@@ -259,14 +175,14 @@ impl<'a> Decoder<'a> {
     fn modrm(&mut self) -> Option<ModRm> {
         if self.modrm.is_none() {
             let high = High {
-                index: self.high(REX_X),
-                base: self.high(REX_B),
+                index: self.prefixes.high(REX_X),
+                base: self.prefixes.high(REX_B),
             };
             let is_long = match self.size {
                 CodeSize::Bits64 => IsLong::Yes,
                 _ => IsLong::No,
             };
-            let width = self.address_width();
+            let width = self.prefixes.address_width(self.size);
             self.modrm = address::take(&mut self.cursor, width, high, is_long);
         }
         self.modrm
@@ -285,12 +201,12 @@ impl<'a> Decoder<'a> {
     fn register(&mut self, width: AccessWidth) -> Option<Reg> {
         let low = self.modrm()?.register;
         let is_high_byte =
-            width == AccessWidth::Byte && self.prefixes.rex.is_none() && (4..8).contains(&low);
+            width == AccessWidth::Byte && !self.prefixes.has_any_rex() && (4..8).contains(&low);
         Some(Reg {
             number: if is_high_byte {
                 low & 3
             } else {
-                low | self.high(REX_R)
+                low | self.prefixes.high(REX_R)
             },
             is_high_byte,
         })
@@ -305,36 +221,6 @@ impl<'a> Decoder<'a> {
         Some(sign_extend(self.cursor.number(stored)?, stored))
     }
 
-    fn has_rex(&self, bit: u8) -> bool {
-        self.prefixes.rex.is_some_and(|rex| rex & bit != 0)
-    }
-
-    /// Returns the fourth bit of a register's number.
-    fn high(&self, bit: u8) -> u8 {
-        if self.has_rex(bit) { 8 } else { 0 }
-    }
-
-    fn address_width(&self) -> AccessWidth {
-        match (self.size, self.prefixes.address) {
-            (size, false) => size.width(),
-            (CodeSize::Bits32, true) => AccessWidth::Word,
-            _ => AccessWidth::Dword,
-        }
-    }
-
-    /// Returns the width of operands that the opcode does not say.
-    fn operand_width(&self) -> AccessWidth {
-        if self.has_rex(REX_W) {
-            return AccessWidth::Qword;
-        }
-        match (self.size, self.prefixes.operand) {
-            (CodeSize::Bits16, false) | (CodeSize::Bits32 | CodeSize::Bits64, true) => {
-                AccessWidth::Word
-            }
-            _ => AccessWidth::Dword,
-        }
-    }
-
     fn width(&self, width: Width, opcode: u8) -> AccessWidth {
         let is_even = opcode & 1 == 0;
         match width {
@@ -342,12 +228,12 @@ impl<'a> Decoder<'a> {
             Width::Bit | Width::Narrow | Width::Port if is_even => AccessWidth::Byte,
             Width::Narrow => AccessWidth::Word,
             Width::Dword => AccessWidth::Dword,
-            Width::Bit | Width::Full => self.operand_width(),
-            Width::Port => match self.operand_width() {
+            Width::Bit | Width::Full => self.prefixes.operand_width(self.size),
+            Width::Port => match self.prefixes.operand_width(self.size) {
                 AccessWidth::Qword => AccessWidth::Dword,
                 other => other,
             },
-            Width::Stack => match (self.size, self.operand_width()) {
+            Width::Stack => match (self.size, self.prefixes.operand_width(self.size)) {
                 (CodeSize::Bits64, AccessWidth::Dword) => AccessWidth::Qword,
                 (_, other) => other,
             },

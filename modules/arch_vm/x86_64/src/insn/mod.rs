@@ -14,6 +14,8 @@ mod alu;
 mod cursor;
 mod decoder;
 mod execute;
+mod operands;
+mod prefixes;
 mod span;
 mod table;
 #[cfg(test)]
