@@ -197,7 +197,10 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         self.backend.set_rflags(state.flags);
         match progress {
             Progress::Done => self.done_at(state.next, kind),
-            Progress::Again => self.count(kind),
+            Progress::Again => {
+                self.step_done();
+                self.count(kind)
+            }
         }
     }
 

@@ -146,7 +146,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
 
     /// Lets a guest that steps through its code see each emulated instruction.
     #[inline]
-    fn step_done(&mut self) {
+    pub(crate) fn step_done(&mut self) {
         if self.is_stepped() {
             self.trap_step();
         }

@@ -541,6 +541,22 @@ fn a_stepped_guest_traps_behind_an_emulated_instruction() {
 }
 
 #[test]
+fn a_stepped_guest_traps_behind_each_element_of_a_string() {
+    const TRAP: Option<(u64, u64, u64)> = Some((3, 1, 0));
+    with_bound_vcpu(0, |vcpu| {
+        write_code(vcpu, &[0xf3, 0x6c]); // rep insb
+        vcpu.frame.set(RCX, 2);
+        vcpu.frame.set(RDI, 0x5000);
+        vcpu.backend.set_rflags(1 << 8 | 2);
+        for (left, rip) in [(1, ENTRY), (0, ENTRY + 2)] {
+            leave(vcpu, IOIO, [0x2f0 << 16 | 0x10 | 5, ENTRY + 2]);
+            let found = (vcpu.frame.get(RCX), vcpu.backend.rip());
+            assert_eq!((found, vcpu.backend.event()), ((left, rip), TRAP));
+        }
+    });
+}
+
+#[test]
 fn a_machine_gives_back_every_frame() {
     let host = host();
     drop(machine_on(&host).unwrap());
