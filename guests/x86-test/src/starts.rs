@@ -5,10 +5,11 @@
 //! INIT and SIPI come without the rests that the specification wants between them,
 //! and meet the CPU in whatever it does: starting, halted, spinning, leaving its
 //! guest all the time. In the end each start that one CPU sends alone runs it once
-//! more from the beginning.
+//! more from the beginning, and nothing of what the others did is in its registers.
 //!
 //! Spec: Intel SDM 3, "Multiple-Processor (MP) Initialization".
 
+use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
@@ -16,7 +17,7 @@ use rt::arch::{
     apic::{self, Command},
     entry, irq, smp,
 };
-use rt::check::{Checked, hold};
+use rt::check::{Checked, hold, same};
 use rt::machine::Machine;
 use rt::{cpu, say, wait};
 
@@ -35,6 +36,7 @@ static HELPER_IS_DONE: AtomicBool = AtomicBool::new(false);
 pub fn run(machine: &Machine) -> Checked {
     hold("three CPUs", machine.cpus.len() > RUNNER)?;
     irq::init_cpu()?;
+    clear_x87();
     smp::start(HELPER)?;
     HAS_BEGUN.store(true, SeqCst);
     race();
@@ -46,6 +48,7 @@ pub fn run(machine: &Machine) -> Checked {
         wait::spin_until("a CPU did not start", || RUNS.load(SeqCst) != before)?;
     }
     irq::mask();
+    same("another CPU's x87 instruction", last_x87(), 0)?;
     say!("starts passed: {in_race} in the race");
     Ok(())
 }
@@ -65,10 +68,30 @@ fn start_runner() {
     }
 }
 
+fn clear_x87() {
+    // SAFETY: nothing uses these registers.
+    unsafe { asm!("fninit", options(nomem, nostack)) };
+}
+
+/// Leaves its address as that of the last instruction of its kind.
+fn use_x87() {
+    // SAFETY: as above.
+    unsafe { asm!("fld1", "fstp st(0)", options(nomem, nostack)) };
+}
+
+/// Returns where this CPU's last instruction of x87 was; FNINIT is none.
+fn last_x87() -> u32 {
+    let mut environment = [0_u32; 7];
+    // SAFETY: it stores 28 bytes.
+    unsafe { asm!("fnstenv [{}]", in(reg) environment.as_mut_ptr(), options(nostack)) };
+    environment[3]
+}
+
 /// What a CPU does that was started: helps, or counts itself and is busy.
 pub fn secondary(index: usize) -> ! {
     if index == HELPER {
         let _ = irq::init_cpu();
+        use_x87();
         while !HAS_BEGUN.load(SeqCst) {
             core::hint::spin_loop();
         }
@@ -76,6 +99,7 @@ pub fn secondary(index: usize) -> ! {
         HELPER_IS_DONE.store(true, SeqCst);
         smp::stop();
     }
+    use_x87();
     match RUNS.fetch_add(1, SeqCst) % WAYS {
         0 => smp::stop(),
         1 => loop {

@@ -88,6 +88,9 @@ pub(crate) unsafe fn xsave(area: *mut u8, has_xsave: bool) {
 
 /// Loads what [`xsave`] stored.
 ///
+/// Some CPUs leave the address of the last x87 instruction as it is if no exception
+/// is pending: another guest's, which FNINIT forgets.
+///
 /// # Safety
 ///
 /// 1. `area` was stored by [`xsave`] or is zero but for a valid legacy part.
@@ -96,10 +99,10 @@ pub(crate) unsafe fn xrstor(area: *const u8, has_xsave: bool) {
     match has_xsave {
         // SAFETY: 1 is the caller's; 2 makes it no business of the hypervisor.
         true => unsafe {
-            asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
+            asm!("fninit", "xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
         },
         // SAFETY: as above.
-        false => unsafe { asm!("fxrstor64 [{}]", in(reg) area, options(nostack)) },
+        false => unsafe { asm!("fninit", "fxrstor64 [{}]", in(reg) area, options(nostack)) },
     }
 }
 
