@@ -34,6 +34,8 @@ use crate::{
 /// The highest that CR8 can be.
 const TASK_PRIORITY_MAX: u8 = 15;
 const PAGE_BYTES: u64 = insn::PAGE_BYTES;
+/// So many elements of a string come before the host's interrupts are looked at.
+const ELEMENTS_AT_ONCE: usize = 64;
 /// The states of XCR0 that VEX's instructions use.
 const SSE_AND_AVX: u64 = 0b110;
 
@@ -168,6 +170,8 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         self.backend.code_size() != CodeSize::Bits64 || cut.wrapping_shr(unused) as u64 == address
     }
 
+    /// Carries out an instruction; of a repeated one some elements, as long as nobody
+    /// wants anything else of this vCPU.
     fn emulate(
         &mut self,
         instruction: &Instruction,
@@ -175,6 +179,31 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         port: u16,
         kind: ExitKind,
     ) -> Step {
+        let mut known = known;
+        for _ in 0..ELEMENTS_AT_ONCE {
+            match self.emulate_once(instruction, known.take(), port) {
+                Ok((Progress::Done, next)) => return self.done_at(next, kind),
+                Ok((Progress::Again, _)) if self.is_wanted() => break,
+                Ok((Progress::Again, _)) => {}
+                Err(refusal) => return self.refuse(refusal),
+            }
+        }
+        self.step_done();
+        self.count(kind)
+    }
+
+    /// Tells whether a repeated instruction is to be interrupted.
+    fn is_wanted(&self) -> bool {
+        self.interrupts.must_look() || self.control.has_request() || self.is_stepped()
+    }
+
+    /// Carries out an instruction, or one element; returns where the guest goes on.
+    fn emulate_once(
+        &mut self,
+        instruction: &Instruction,
+        known: Option<MemoryAccess>,
+        port: u16,
+    ) -> Result<(Progress, u64), Refusal> {
         let rip = self.backend.rip();
         let mut state = State {
             frame: self.frame.clone(),
@@ -186,22 +215,13 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             known,
             port,
         };
-        let progress = match insn::execute(instruction, &mut state, &mut reach) {
-            Ok(progress) => progress,
-            Err(refusal) => return self.refuse(refusal),
-        };
+        let progress = insn::execute(instruction, &mut state, &mut reach)?;
         if !self.is_canonical(state.next) {
-            return self.fault(Exception::PROTECTION);
+            return Err(Refusal::Exception(Exception::PROTECTION));
         }
         self.frame = state.frame;
         self.backend.set_rflags(state.flags);
-        match progress {
-            Progress::Done => self.done_at(state.next, kind),
-            Progress::Again => {
-                self.step_done();
-                self.count(kind)
-            }
-        }
+        Ok((progress, state.next))
     }
 
     /// Reads RAM or a device; where nothing is, all bits are one.

@@ -159,12 +159,13 @@ fn ports_reach_devices_or_read_all_ones() {
 }
 
 #[test]
-fn a_string_is_read_from_a_port_element_by_element() {
+fn a_string_is_read_from_a_port_until_somebody_wants_something() {
     with_bound_vcpu(0, |vcpu| {
         write_code(vcpu, &[0xf3, 0x6d]); // rep insd
         vcpu.frame.set(RCX, 2);
         vcpu.frame.set(RDI, 0x5000);
         let string = [0x2f0 << 16 | 0x40 | 5, ENTRY + 2];
+        vcpu.interrupts.is_stale = true;
         leave(vcpu, IOIO, string);
         assert_eq!((vcpu.backend.rip(), vcpu.frame.get(RCX)), (ENTRY, 1));
         leave(vcpu, IOIO, string);
@@ -176,6 +177,14 @@ fn a_string_is_read_from_a_port_element_by_element() {
         let at = GuestPhysAddr::from_usize(0x5000);
         vcpu.machine.ram.read(at, &mut bytes).unwrap();
         assert_eq!(bytes, [255, 255, 255, 255, 255, 255, 255, 255, 0]);
+        // A long one lets the host have its turn.
+        assert_eq!(vcpu.show_interrupts(), Step::Resume);
+        assert!(!vcpu.interrupts.must_look());
+        vcpu.frame.set(RCX, 100);
+        leave(vcpu, IOIO, string);
+        assert_eq!((vcpu.backend.rip(), vcpu.frame.get(RCX)), (ENTRY, 36));
+        leave(vcpu, IOIO, string);
+        assert_eq!((vcpu.backend.rip(), vcpu.frame.get(RCX)), (ENTRY + 2, 0));
     });
 }
 
