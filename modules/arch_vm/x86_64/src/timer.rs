@@ -14,6 +14,8 @@ use crate::regs;
 const NS_PER_S: u128 = 1_000_000_000;
 const HZ_IF_UNKNOWN: u64 = 1_000_000_000;
 const FRACTION_BITS: u32 = 32;
+/// Of a product of ticks whose nanoseconds fit into 63 bits.
+const LAST_BIT: u32 = FRACTION_BITS + 63;
 /// The last time there is, but for the one that means never.
 const NEVER: u64 = u64::MAX - 1;
 
@@ -78,8 +80,12 @@ impl GuestTime {
     #[inline]
     fn ns_of(&self, host_tsc: u64) -> u64 {
         let product = u128::from(host_tsc).wrapping_mul(self.ns_per_tick.into());
-        let ns = (product >> FRACTION_BITS).saturating_add(1);
-        u64::try_from(ns).unwrap_or(NEVER)
+        // Half of all nanoseconds that there are: centuries.
+        if product >> LAST_BIT != 0 {
+            return NEVER;
+        }
+        let ns = (product >> FRACTION_BITS) as u64;
+        ns.wrapping_add(1)
     }
 }
 
