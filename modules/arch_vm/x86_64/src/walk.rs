@@ -164,8 +164,7 @@ impl Paging {
             let entry = read_entry(at, shape, ram);
             let flags = Entry::from_bits_retain(entry);
             let is_leaf = level == 0 || self.is_large(flags, level, shape);
-            let reserved = self.reserved(level, is_leaf, shape);
-            self.check(entry, reserved, purpose)?;
+            self.check(entry, purpose, || self.reserved(level, is_leaf, shape))?;
             // The entries of PAE's first level have no rights and no marks.
             if shape.levels != 3 || level != 2 {
                 rights &= flags | !(Entry::WRITE | Entry::USER);
@@ -223,14 +222,22 @@ impl Paging {
         }
     }
 
-    fn check(&self, entry: u64, reserved: u64, purpose: Purpose) -> Result<(), u32> {
+    #[inline]
+    fn check(
+        &self,
+        entry: u64,
+        purpose: Purpose,
+        reserved: impl FnOnce() -> u64,
+    ) -> Result<(), u32> {
+        // Without these no bit of an entry is reserved.
+        const SUSPICIOUS: u64 = 0xfff << 52 | Entry::LARGE.bits();
         if !Entry::from_bits_retain(entry).contains(Entry::PRESENT) {
             return Err(self.fault(Fault::empty(), purpose));
         }
-        match entry == u64::MAX || entry & reserved != 0 {
-            true => Err(self.fault(Fault::RESERVED | Fault::PRESENT, purpose)),
-            false => Ok(()),
+        if entry & SUSPICIOUS != 0 && (entry == u64::MAX || entry & reserved() != 0) {
+            return Err(self.fault(Fault::RESERVED | Fault::PRESENT, purpose));
         }
+        Ok(())
     }
 
     /// Tells whether the rights of all levels allow an access.

@@ -157,6 +157,9 @@ impl<B: Bus> Executor<'_, B> {
     }
 
     pub(super) fn read_span(&mut self, span: Span, width: AccessWidth) -> u64 {
+        if let Some(at) = span.whole() {
+            return self.bus.read(at, width);
+        }
         let parts = span.parts(width);
         parts.fold(0, |value, part| {
             let read = self.bus.read(part.at, part.width) & mask(part.width);
@@ -165,6 +168,9 @@ impl<B: Bus> Executor<'_, B> {
     }
 
     pub(super) fn write_span(&mut self, span: Span, width: AccessWidth, value: u64) {
+        if let Some(at) = span.whole() {
+            return self.bus.write(at, width, value);
+        }
         for part in span.parts(width) {
             let value = value.wrapping_shr(part.shift) & mask(part.width);
             self.bus.write(part.at, part.width, value);

@@ -65,6 +65,11 @@ impl Span {
         }
     }
 
+    /// Returns where it is, if that is in one page.
+    pub(super) fn whole(self) -> Option<GuestPhysAddr> {
+        self.second.is_none().then_some(self.first)
+    }
+
     /// Cuts an operand of this width into accesses.
     pub(super) fn parts(self, width: AccessWidth) -> impl Iterator<Item = Part> {
         let mut done = 0;
