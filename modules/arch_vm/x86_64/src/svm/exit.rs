@@ -44,7 +44,7 @@ const XSETBV: u64 = 0x8d;
 const RDPRU: u64 = 0x8e;
 const INVLPGB: u64 = 0xa0;
 const TLBSYNC: u64 = 0xa4;
-const NESTED_PAGE_FAULT: u64 = 0x400;
+pub(super) const NESTED_PAGE_FAULT: u64 = 0x400;
 /// Of the codes that are left to software: `fast` has finished the exit.
 pub(super) const ANSWERED: u64 = 0xf000_0000;
 /// The code of an entry that failed; QEMU stores its low half only.

@@ -158,6 +158,9 @@ mod tests {
             let mut svm = svm(Features::detect().unwrap());
             svm.go_on_at(RIP);
             svm.leave_with_assists(RIP + 3, [0x90; 15]);
+            svm.leave_with(0x7b, [0; 2]);
+            assert_eq!(svm.fetched(), None, "what is left of another exit");
+            svm.leave_with(0x400, [0; 2]);
             assert_eq!(svm.fetched(), known, "{offered:?}");
             svm.skip(2);
             assert_eq!(svm.rip(), next, "{offered:?}");

@@ -383,11 +383,13 @@ impl<H: AxVMHal> Svm<H> {
         }
     }
 
-    /// Returns the bytes of the instruction that faulted, if the CPU tells them.
+    /// Returns the bytes of the instruction that faulted, if the CPU tells them: of
+    /// other exits they may be those of an earlier one.
     pub(crate) fn fetched(&self) -> Option<&[u8]> {
         let control = &self.vmcb().control;
         let count = usize::from(control.fetched & 15);
-        (self.features.has_decode_assists && count != 0)
+        let has_faulted = control.exit_code == exit::NESTED_PAGE_FAULT;
+        (self.features.has_decode_assists && has_faulted && count != 0)
             .then(|| control.fetched_bytes.get(..count))?
     }
 
