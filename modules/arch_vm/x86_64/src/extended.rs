@@ -257,6 +257,24 @@ mod tests {
     }
 
     #[test]
+    fn registers_are_loaded_only_where_they_are_not_still() {
+        // No other test has these CPUs.
+        const CPUS: [usize; 2] = [61, 62];
+        let [mut one, mut other] = [(); 2].map(|()| Extended::new(&host(), true, 3).unwrap());
+        let mut visit = |is_other: bool, cpu: usize| {
+            let guest = if is_other { &mut other } else { &mut one };
+            let before = regs::loads();
+            guest.load(CPUS[cpu]);
+            guest.store(CPUS[cpu]);
+            regs::loads() - before
+        };
+        assert_eq!([visit(false, 0), visit(false, 0)], [1, 0]);
+        assert_eq!([visit(true, 0), visit(false, 0)], [1, 1], "another guest");
+        assert_eq!([visit(false, 1), visit(false, 0)], [1, 1], "another CPU");
+        assert_eq!(visit(false, 0), 0);
+    }
+
+    #[test]
     fn states_are_enabled_with_those_they_need() {
         let all = 0b1110_0111;
         for good in [1, 3, 7, all] {

@@ -34,6 +34,7 @@ pub(crate) fn set_cr4_bits(_bits: u64) {}
 /// Numbers that no model-specific register has.
 const XCR0: u32 = u32::MAX;
 const RENEWALS: u32 = u32::MAX - 1;
+const LOADS: u32 = u32::MAX - 6;
 
 pub(crate) fn read_xcr0() -> u64 {
     store::replace(XCR0, |old| old)
@@ -50,12 +51,19 @@ pub(crate) fn write_xcr0(value: u64) {
 /// None is needed here; the real one has duties.
 pub(crate) unsafe fn xsave(_area: *mut u8, _has_xsave: bool) {}
 
-/// Loads nothing.
+/// Counts how often it is called.
 ///
 /// # Safety
 ///
 /// None is needed here; the real one has duties.
-pub(crate) unsafe fn xrstor(_area: *const u8, _has_xsave: bool) {}
+pub(crate) unsafe fn xrstor(_area: *const u8, _has_xsave: bool) {
+    store::replace(LOADS, |count| count.wrapping_add(1));
+}
+
+#[cfg(test)]
+pub(crate) fn loads() -> u64 {
+    store::replace(LOADS, |count| count)
+}
 
 /// Numbers that no model-specific registers have, either.
 const DEBUG: [u32; 4] = [u32::MAX - 5, u32::MAX - 4, u32::MAX - 3, u32::MAX - 2];

@@ -18,6 +18,6 @@ pub(crate) use access::{
     restore_interrupts, set_cr4_bits, store_debug, tsc, write_msr, write_xcr0, xrstor, xsave,
 };
 #[cfg(test)]
-pub(crate) use access::{renewals, set_cpuid};
+pub(crate) use access::{loads, renewals, set_cpuid};
 pub(crate) use control::{CR0, CR4, EFER, RFLAGS, bits};
 pub(crate) use msr::Msr;
