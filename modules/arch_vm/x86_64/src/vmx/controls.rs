@@ -142,6 +142,17 @@ register_bitfields![u64,
         HAS_LINEAR OFFSET(7) NUMBITS(1) [],
         IS_FINAL OFFSET(8) NUMBITS(1) []
     ],
+    /// Where EPT's tables are, and how they are read.
+    pub(super) POINTER [
+        TYPE OFFSET(0) NUMBITS(3) [
+            WriteBack = 6
+        ],
+        WALK OFFSET(3) NUMBITS(3) [
+            FourLevels = 3
+        ],
+        ACCESSED_DIRTY OFFSET(6) NUMBITS(1) [],
+        RESERVED OFFSET(7) NUMBITS(5) []
+    ],
     /// What an access to the local APIC's page was.
     pub(super) APIC_ACCESS [
         OFFSET OFFSET(0) NUMBITS(12) [],

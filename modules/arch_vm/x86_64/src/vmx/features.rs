@@ -13,6 +13,9 @@ use bitflags::bitflags;
 use super::{
     controls::{EntryControls, ExitControls, Pin, Primary, Secondary},
     cpu,
+    fields::{
+        ENTRY_CONTROLS, EXIT_CONTROLS, Field, PIN_CONTROLS, PRIMARY_CONTROLS, SECONDARY_CONTROLS,
+    },
 };
 use crate::regs::{self, CR4, Msr};
 
@@ -29,6 +32,8 @@ const PIN: Msr = Msr(0x481);
 const PRIMARY: Msr = Msr(0x482);
 const EXIT: Msr = Msr(0x483);
 const ENTRY: Msr = Msr(0x484);
+const CR0_ONES: Msr = Msr(0x486);
+const CR4_ONES: Msr = Msr(0x488);
 const SECONDARY: Msr = Msr(0x48b);
 const EPT_VPID: Msr = Msr(0x48c);
 /// What the registers above from PIN on are called where BASIC says that these are
@@ -86,7 +91,7 @@ const APIC: Secondary = Secondary::APIC_ACCESSES
 
 /// A word of controls as its capability register describes it.
 #[derive(Clone, Copy)]
-struct Word {
+pub(super) struct Word {
     must_be_one: u32,
     may_be_one: u32,
 }
@@ -98,6 +103,11 @@ impl Word {
             must_be_one: value as u32,
             may_be_one: (value >> 32) as u32,
         }
+    }
+
+    /// Tells whether the word may be this.
+    pub(super) fn allows(self, value: u32) -> bool {
+        value & self.must_be_one == self.must_be_one && value & !self.may_be_one == 0
     }
 
     /// Returns the word with what is required, and what helps and is there.
@@ -116,15 +126,54 @@ pub(crate) fn is_there() -> bool {
     ecx & HAS_VMX != 0
 }
 
+/// Finds the description of a word that has two.
+fn word(msr: Msr) -> Word {
+    let offset = match regs::read_msr(BASIC) & HAS_TRUE_CONTROLS {
+        0 => 0,
+        _ => TRUE_OFFSET,
+    };
+    Word::of(Msr(msr.0.wrapping_add(offset)))
+}
+
+/// Returns all words of controls with what this CPU lets them be.
+#[cold]
+pub(super) fn words() -> [(Field<u32>, Word); 5] {
+    [
+        (PIN_CONTROLS, word(PIN)),
+        (PRIMARY_CONTROLS, word(PRIMARY)),
+        (SECONDARY_CONTROLS, Word::of(SECONDARY)),
+        (EXIT_CONTROLS, word(EXIT)),
+        (ENTRY_CONTROLS, word(ENTRY)),
+    ]
+}
+
+/// Returns what this CPU's EPT and VPID have.
+pub(super) fn translation() -> Translation {
+    Translation::from_bits_truncate(regs::read_msr(EPT_VPID))
+}
+
+/// Tells whether CR0 has what VMX wants of it.
+pub(super) fn keeps_cr0(cr0: u64) -> bool {
+    fits(cr0, CR0_ONES)
+}
+
+/// Tells whether CR4 has what VMX wants of it.
+pub(super) fn keeps_cr4(cr4: u64) -> bool {
+    fits(cr4, CR4_ONES)
+}
+
+/// Compares with the bits that must be one, and those of the next register, which
+/// may.
+fn fits(value: u64, ones: Msr) -> bool {
+    let must_be_one = regs::read_msr(ones);
+    let may_be_one = regs::read_msr(Msr(ones.0.wrapping_add(1)));
+    value & must_be_one == must_be_one && value & !may_be_one == 0
+}
+
 impl Features {
     /// Asks this CPU; refuses one that lacks what guests need.
     pub(crate) fn detect() -> Result<Self> {
         let basic = regs::read_msr(BASIC);
-        let offset = match basic & HAS_TRUE_CONTROLS {
-            0 => 0,
-            _ => TRUE_OFFSET,
-        };
-        let word = |msr: Msr| Word::of(Msr(msr.0.wrapping_add(offset)));
         let pin = Pin::EXTERNAL_INTERRUPT | Pin::NMI | Pin::VIRTUAL_NMIS | Pin::PREEMPTION_TIMER;
         let primary = word(PRIMARY).choose(
             required_primary().bits(),
@@ -142,7 +191,7 @@ impl Features {
             "its VMX lacks EPT, VPID or unrestricted guests",
         )?;
         let what = "its VMX cannot switch PAT, EFER and debug registers";
-        let translation = Translation::from_bits_truncate(regs::read_msr(EPT_VPID));
+        let translation = translation();
         if !translation.contains(TRANSLATION_REQUIRED) {
             return Err(Error::Unsupported("its EPT lacks large pages or INVEPT"));
         }
@@ -219,6 +268,10 @@ mod tests {
         }
         write_msr(SECONDARY, ALL);
         write_msr(EPT_VPID, u64::MAX);
+        for ones in [CR0_ONES, CR4_ONES] {
+            write_msr(ones, 0);
+            write_msr(Msr(ones.0 + 1), u64::MAX);
+        }
     }
 
     #[test]

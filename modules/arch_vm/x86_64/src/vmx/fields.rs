@@ -99,6 +99,7 @@ pub(super) const HOST_TR: Field<u16> = field(0x0c0c);
 pub(super) const MSR_BITMAP: Field<u64> = field(0x2004);
 pub(super) const TSC_OFFSET: Field<u64> = field(0x2010);
 pub(super) const VIRTUAL_APIC: Field<u64> = field(0x2012);
+pub(super) const APIC_ACCESS: Field<u64> = field(0x2014);
 pub(super) const EPT_POINTER: Field<u64> = field(0x201a);
 pub(super) const EOI_EXITS: [Field<u64>; 4] =
     [field(0x201c), field(0x201e), field(0x2020), field(0x2022)];

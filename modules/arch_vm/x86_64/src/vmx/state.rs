@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use axvm::{AxVMHal, HostPhysAddr, PCpuId, Result, vmid::Flush};
 
 use super::{
-    Features, Maps,
+    Features, Maps, check,
     controls::EntryControls,
     cpu::{self, Scope},
     entry, exit,
@@ -363,7 +363,8 @@ impl<H: AxVMHal> Vmx<H> {
         // SAFETY: 1 and 2 are the caller's; `new` has set the controls and `bind`
         // has written the host's state.
         if !unsafe { entry::enter(frame, self.is_launched) } {
-            return Exit::Failed(vmcs::read(INSTRUCTION_ERROR).into());
+            let error = vmcs::read(INSTRUCTION_ERROR);
+            return Exit::Failed(check::refusal(error, self.task_priority()));
         }
         frame.set(RSP, vmcs::read(GUEST_RSP));
         self.rip = vmcs::read(GUEST_RIP);

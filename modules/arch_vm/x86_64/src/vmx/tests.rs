@@ -27,10 +27,10 @@ use crate::{
 };
 
 const ENTRY: u64 = 0x10_0000;
-const FAILED: u32 = 1 << 31;
+pub(super) const FAILED: u32 = 1 << 31;
 const LMA: u64 = 1 << 10;
 
-fn state() -> BootState {
+pub(super) fn state() -> BootState {
     BootState {
         rip: ENTRY,
         ..BootState::reset()
@@ -38,7 +38,7 @@ fn state() -> BootState {
 }
 
 /// Makes a vCPU that is bound and at its start.
-fn bound(state: &BootState) -> Vmx<StdHost> {
+pub(super) fn bound(state: &BootState) -> Vmx<StdHost> {
     let host = host();
     let features = Features::of_an_able_cpu();
     let maps = Arc::new(Maps::new(&host, features).unwrap());
@@ -49,12 +49,12 @@ fn bound(state: &BootState) -> Vmx<StdHost> {
     vmx
 }
 
-fn enter(vmx: &mut Vmx<StdHost>, frame: &mut Frame) -> Exit {
+pub(super) fn enter(vmx: &mut Vmx<StdHost>, frame: &mut Frame) -> Exit {
     // SAFETY: nothing is entered here.
     unsafe { vmx.enter(frame) }
 }
 
-fn leave(vmx: &mut Vmx<StdHost>, reason: u32, qualification: u64) -> Exit {
+pub(super) fn leave(vmx: &mut Vmx<StdHost>, reason: u32, qualification: u64) -> Exit {
     vmcs::write(EXIT_REASON, reason);
     vmcs::write(QUALIFICATION, qualification);
     vmcs::write(EXIT_LENGTH, 2);

@@ -1,41 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! Which field of the guest's state made an entry fail.
-//!
-//! The hardware only says that some was wrong. The checks that a guest or a bug
-//! of ours could fail are made again here, in the order of the manual; the
-//! first field that fails one goes into the upper half of the reported reason.
+//! Which field of the guest's state is wrong.
 //!
 //! Spec: Intel SDM 3, "Checks on the Guest State Area".
 
 use tock_registers::LocalRegisterCopy;
 
 use super::{
-    controls::{Blocking, EVENT, EntryControls, RIGHTS},
-    fields::{
-        ACTIVITY, ENTRY_CONTROLS, ENTRY_EVENT, Field, GUEST_CR0, GUEST_CR3, GUEST_CR4, GUEST_CS,
-        GUEST_DR7, GUEST_DS, GUEST_EFER, GUEST_ES, GUEST_FS, GUEST_GDTR_BASE, GUEST_GDTR_LIMIT,
-        GUEST_GS, GUEST_IDTR_BASE, GUEST_IDTR_LIMIT, GUEST_LDTR, GUEST_RFLAGS, GUEST_RIP, GUEST_SS,
-        GUEST_TR, INTERRUPTIBILITY, LINK_POINTER, SegmentFields,
+    super::{
+        controls::{Blocking, EVENT, EntryControls, RIGHTS},
+        fields::{
+            ACTIVITY, ENTRY_CONTROLS, ENTRY_EVENT, Field, GUEST_CR0, GUEST_CR3, GUEST_CR4,
+            GUEST_CS, GUEST_DR7, GUEST_DS, GUEST_EFER, GUEST_ES, GUEST_FS, GUEST_GDTR_BASE,
+            GUEST_GDTR_LIMIT, GUEST_GS, GUEST_IDTR_BASE, GUEST_IDTR_LIMIT, GUEST_LDTR,
+            GUEST_RFLAGS, GUEST_RIP, GUEST_SS, GUEST_TR, INTERRUPTIBILITY, LINK_POINTER,
+            SegmentFields,
+        },
+        vmcs,
     },
-    vmcs,
+    is_canonical,
 };
 use crate::regs::{CR0, CR4, EFER, RFLAGS, bits};
 
-/// The reason of an entry that failed for the guest's state.
-const INVALID_GUEST_STATE: u32 = 33;
-
-/// Returns what is reported: the reason, and above it the encoding of the field.
-#[cold]
-pub(super) fn failure(reason: u32) -> u64 {
-    let field = match reason {
-        INVALID_GUEST_STATE => wrong_field().unwrap_or(0),
-        _ => 0,
-    };
-    u64::from(field) << 32 | u64::from(reason)
-}
-
 /// Returns the encoding of the first field that fails a check.
-fn wrong_field() -> Option<u32> {
+pub(super) fn wrong_field() -> Option<u32> {
     control_registers()
         .or_else(segments)
         .or_else(tables)
@@ -44,11 +31,6 @@ fn wrong_field() -> Option<u32> {
 
 fn fails<T>(field: Field<T>, is_wrong: bool) -> Option<u32> {
     is_wrong.then_some(field.encoding)
-}
-
-fn is_canonical(address: u64) -> bool {
-    let high = (address as i64) >> 47;
-    high == 0 || high == -1
 }
 
 fn is_long() -> bool {
