@@ -6,7 +6,7 @@
 
 use alloc::sync::Arc;
 
-use axvm::{AxVMHal, Result, vmid::Flush};
+use axvm::{AxVMHal, HostPhysAddr, Result, vmid::Flush};
 
 use crate::{
     exit::{Event, Exit},
@@ -80,13 +80,15 @@ pub(crate) enum Maps<H: AxVMHal> {
 }
 
 impl<H: AxVMHal> Maps<H> {
-    /// Makes the maps.
-    pub(crate) fn new(hal: &H, features: Features) -> Result<Self> {
+    /// Makes the maps of a VM with these nested page tables.
+    pub(crate) fn new(hal: &H, features: Features, root: HostPhysAddr) -> Result<Self> {
+        let format = features.nested_format();
         Ok(match features {
             Features::Svm(features) => Self::Svm(features, Arc::new(svm::Maps::new(hal)?)),
-            Features::Vmx(features) => {
-                Self::Vmx(features, Arc::new(vmx::Maps::new(hal, features)?))
-            }
+            Features::Vmx(features) => Self::Vmx(
+                features,
+                Arc::new(vmx::Maps::new(hal, features, (root, format))?),
+            ),
         })
     }
 }

@@ -241,7 +241,8 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         }
         let given = self.interrupts.apic.give();
         self.backend.give_apic(mode, given);
-        if given.is_due && self.backend.can_interrupt() {
+        let is_halted = self.interrupts.is_halted;
+        if is_halted && self.interrupts.apic.is_due() && self.backend.can_interrupt() {
             self.interrupts.is_halted = false;
         }
     }

@@ -90,7 +90,7 @@ impl<H: AxVMHal> ArchVm for X86Vm<H> {
             cpuid: Cpuid::new(parts.controls.len(), rates),
             tlb: VmTlb::new(),
             time,
-            maps: Maps::new(parts.hal, percpu::features()?)?,
+            maps: Maps::new(parts.hal, percpu::features()?, parts.root)?,
             fabric: fabric.clone(),
             power: parts.power.clone(),
         });

@@ -13,7 +13,7 @@ fn place(vector: u8) -> (usize, u64) {
 }
 
 /// Returns the highest vector of four words, lowest first.
-fn highest(words: [u64; WORDS]) -> Option<u8> {
+pub(super) fn highest(words: [u64; WORDS]) -> Option<u8> {
     let (index, word) = words
         .into_iter()
         .enumerate()

@@ -10,7 +10,7 @@ use tock_registers::LocalRegisterCopy;
 
 use super::{
     check,
-    controls::{EPT_VIOLATION, EVENT, IO, REASON, TASK},
+    controls::{self, EPT_VIOLATION, EVENT, IO, REASON, TASK},
     cpu,
     fields::{
         EXIT_EVENT, EXIT_LENGTH, EXIT_REASON, GUEST_PHYSICAL_ADDRESS, GUEST_RIP, QUALIFICATION,
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     exit::{Exception, Exit, MemoryAccess, MemoryKind, PortAccess},
+    irqchip::lapic,
     regs::bits,
 };
 
@@ -47,6 +48,7 @@ const WRMSR: u32 = 32;
 const MWAIT: u32 = 36;
 const MONITOR: u32 = 39;
 const TPR_BELOW_THRESHOLD: u32 = 43;
+const APIC_ACCESS: u32 = 44;
 const END_OF_INTERRUPT: u32 = 45;
 const EPT_VIOLATION_REASON: u32 = 48;
 const INVEPT: u32 = 50;
@@ -78,6 +80,7 @@ pub(super) fn decode() -> Exit {
         WRMSR => Exit::WriteMsr,
         PORT => port(),
         EPT_VIOLATION_REASON => memory(),
+        APIC_ACCESS => apic_access(),
         EXTERNAL_INTERRUPT | PREEMPTION_TIMER | INIT => Exit::Host,
         INTERRUPT_WINDOW | TPR_BELOW_THRESHOLD => Exit::Window,
         HLT => Exit::Halt,
@@ -161,6 +164,24 @@ fn port() -> Exit {
         is_input: info.is_set(IO::IS_INPUT),
         is_string: info.is_set(IO::IS_STRING),
         next_rip: vmcs::read(GUEST_RIP).wrapping_add(length),
+    })
+}
+
+/// An access to the local APIC's page that the CPU has not done.
+fn apic_access() -> Exit {
+    use controls::APIC_ACCESS::KIND::Value as Kind;
+    let info = bits::<controls::APIC_ACCESS::Register>(vmcs::read(QUALIFICATION));
+    let offset = info.read(controls::APIC_ACCESS::OFFSET);
+    let access = info.read_as_enum(controls::APIC_ACCESS::KIND);
+    let kind = match access {
+        Some(Kind::Write) => MemoryKind::Write,
+        Some(Kind::Fetch) => MemoryKind::Fetch,
+        _ => MemoryKind::Read,
+    };
+    Exit::Memory(MemoryAccess {
+        address: GuestPhysAddr::from_usize(lapic::PAGE.wrapping_add(offset) as usize),
+        kind,
+        is_in_walk: matches!(access, Some(Kind::PhysicalDelivery | Kind::Walk)),
     })
 }
 

@@ -5,16 +5,18 @@
 //! move with the vCPU; and those of the local APIC while the CPU virtualizes it. The
 //! maps serve all vCPUs of a VM; every port exits.
 //!
-//! Spec: Intel SDM 3, "MSR-Bitmap Address", "Virtualizing MSR-Based APIC Accesses".
+//! Spec: Intel SDM 3, "MSR-Bitmap Address", "Virtualizing MSR-Based APIC Accesses",
+//! "Virtualizing Memory-Mapped APIC Accesses".
 
 use core::ops::RangeInclusive;
 
-use axvm::{AxVCpuHal, Result};
+use axvm::{AxVCpuHal, GuestPhysAddr, HostPhysAddr, Result, stage2::LivePages};
 
-use super::Features;
+use super::{Features, apic};
 use crate::{
     frames::{Frames, PAGE_BYTES},
-    irqchip::lapic::Mode,
+    irqchip::lapic::{self, Mode},
+    nested::Nested,
     regs::Msr,
 };
 
@@ -55,9 +57,10 @@ const READ: [RangeInclusive<u32>; 7] = [
 /// And what can be written: the task priority, the end, an interrupt to itself.
 const WRITTEN: [Msr; 3] = [Msr(0x808), Msr::X2APIC_END, Msr::X2APIC_SELF_IPI];
 
-/// The maps of one VM.
+/// The maps of one VM, and the page at which its local APICs are in memory.
 pub(crate) struct Maps<H: AxVCpuHal> {
     frames: Frames<H>,
+    apic_page: Option<Frames<H>>,
 }
 
 /// For a guest whose local APIC is software's, and for one whose is the CPU's.
@@ -65,14 +68,24 @@ const OWN: usize = 0;
 const WITH_APIC: usize = 1;
 
 impl<H: AxVCpuHal> Maps<H> {
-    /// Makes the maps.
-    pub(crate) fn new(hal: &H, _features: Features) -> Result<Self> {
+    /// Makes the maps of a VM with these nested page tables and their format.
+    pub(crate) fn new(hal: &H, features: Features, nested: (HostPhysAddr, Nested)) -> Result<Self> {
         let mut frames = Frames::new(hal, 2)?;
         let (own, with_apic) = frames.bytes().split_at_mut(PAGE_BYTES);
         open_own(own);
         open_own(with_apic);
         open_apic(with_apic);
-        Ok(Self { frames })
+        let apic_page = match features.apic.contains(apic::BY_PAGE) {
+            true => Some(show_apic_page(hal, nested)?),
+            false => None,
+        };
+        Ok(Self { frames, apic_page })
+    }
+
+    /// Returns the physical address of the page at which local APICs are in memory,
+    /// if the CPU does accesses to them.
+    pub(super) fn apic_page(&self) -> Option<u64> {
+        self.apic_page.as_ref().map(|page| page.physical(0))
     }
 
     /// Returns the physical address of the map for a local APIC that the CPU has.
@@ -82,6 +95,22 @@ impl<H: AxVCpuHal> Maps<H> {
             Mode::XApic | Mode::Disabled => OWN,
         })
     }
+}
+
+/// Puts a page where local APICs are in memory: accesses to it are the CPU's, but
+/// for those of a vCPU that reaches its own by MSRs, for which it is memory.
+fn show_apic_page<H: AxVCpuHal>(
+    hal: &H,
+    (root, format): (HostPhysAddr, Nested),
+) -> Result<Frames<H>> {
+    let page = Frames::new(hal, 1)?;
+    let at = GuestPhysAddr::from_usize(lapic::PAGE as usize);
+    // SAFETY: 1. the root is of `new_page_table`, which takes the same format; 2. it
+    // is there while its machine is made; 3. neither RAM nor anything else is
+    // mapped around the local APICs.
+    let live = unsafe { LivePages::open(hal, format, root, (at, 1)) }?;
+    live.set(0, Some(HostPhysAddr::from_usize(page.physical(0) as usize)));
+    Ok(page)
 }
 
 fn open_own(map: &mut [u8]) {

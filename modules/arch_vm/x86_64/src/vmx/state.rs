@@ -22,13 +22,13 @@ use super::{
     features::Translation,
     fields::{
         ACTIVITY, CR0_MASK, CR0_SHADOW, CR4_MASK, CR4_SHADOW, ENTRY_CONTROLS, ENTRY_ERROR,
-        ENTRY_EVENT, EOI_EXITS, EPT_POINTER, EXCEPTION_BITMAP, EXIT_CONTROLS, GUEST_CR0, GUEST_CR3,
-        GUEST_CR4, GUEST_CS, GUEST_DEBUGCTL, GUEST_DR7, GUEST_DS, GUEST_EFER, GUEST_ES, GUEST_FS,
+        ENTRY_EVENT, EPT_POINTER, EXCEPTION_BITMAP, EXIT_CONTROLS, GUEST_CR0, GUEST_CR3, GUEST_CR4,
+        GUEST_CS, GUEST_DEBUGCTL, GUEST_DR7, GUEST_DS, GUEST_EFER, GUEST_ES, GUEST_FS,
         GUEST_GDTR_BASE, GUEST_GDTR_LIMIT, GUEST_GS, GUEST_IDTR_BASE, GUEST_IDTR_LIMIT, GUEST_LDTR,
         GUEST_PAT, GUEST_RFLAGS, GUEST_RIP, GUEST_RSP, GUEST_SS, GUEST_SYSENTER_CS,
         GUEST_SYSENTER_EIP, GUEST_SYSENTER_ESP, GUEST_TR, INSTRUCTION_ERROR, INTERRUPTIBILITY,
-        LINK_POINTER, MSR_BITMAP, PENDING_DEBUG, PIN_CONTROLS, PREEMPTION_TIMER, PRIMARY_CONTROLS,
-        SECONDARY_CONTROLS, TPR_THRESHOLD, TSC_OFFSET, VIRTUAL_APIC, VPID,
+        LINK_POINTER, PENDING_DEBUG, PIN_CONTROLS, PREEMPTION_TIMER, PRIMARY_CONTROLS,
+        TPR_THRESHOLD, TSC_OFFSET, VIRTUAL_APIC, VPID,
     },
     host,
     maps::MOVED,
@@ -84,8 +84,6 @@ pub(crate) struct Vmx<H: AxVMHal> {
     pub(super) apic: Page<H>,
     /// How the guest reaches the local APIC that the CPU has been given.
     pub(super) apic_mode: Mode,
-    /// The vectors for whose end the guest leaves.
-    pub(super) levels: [u64; EOI_EXITS.len()],
     frames: Frames<H>,
     /// Which CPU has the VMCS.
     pub(super) here: Option<PCpuId>,
@@ -127,7 +125,6 @@ impl<H: AxVMHal> Vmx<H> {
             maps,
             apic,
             apic_mode: Mode::Disabled,
-            levels: [0; EOI_EXITS.len()],
             frames,
             here: None,
             is_launched: false,
@@ -187,11 +184,10 @@ impl<H: AxVMHal> Vmx<H> {
         let features = &self.features;
         vmcs::write(PIN_CONTROLS, features.pin);
         vmcs::write(PRIMARY_CONTROLS, features.primary);
-        vmcs::write(SECONDARY_CONTROLS, features.secondary);
         vmcs::write(EXIT_CONTROLS, features.exit);
         vmcs::write(ENTRY_CONTROLS, features.entry);
         vmcs::write(EXCEPTION_BITMAP, EXCEPTIONS);
-        vmcs::write(MSR_BITMAP, self.maps.msr(self.apic_mode));
+        self.write_apic_controls();
         vmcs::write(VIRTUAL_APIC, self.apic.physical());
         vmcs::write(CR0_MASK, CR0_OWNED);
         vmcs::write(CR4_MASK, CR4_OWNED);

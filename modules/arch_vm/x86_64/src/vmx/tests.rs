@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use arch_vm_host::testing::StdHost;
-use axvm::{AccessWidth, GuestPhysAddr};
+use axaddrspace::NestedPageTableOps;
+use axvm::{AccessWidth, GuestPhysAddr, stage2::Stage2};
 use proptest::prelude::*;
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
     vmcs,
 };
 use crate::{
+    backend,
     exit::{Event, Exception, Exit, MemoryAccess, MemoryKind, PortAccess},
     frame::{Frame, RBX},
     irqchip::lapic::{Given, Mode, Page},
@@ -41,7 +43,9 @@ pub(super) fn state() -> BootState {
 pub(super) fn bound(state: &BootState) -> Vmx<StdHost> {
     let host = host();
     let features = Features::of_an_able_cpu();
-    let maps = Arc::new(Maps::new(&host, features).unwrap());
+    let nested = backend::Features::Vmx(features).nested_format();
+    let table = Stage2::new(&host, nested).unwrap();
+    let maps = Arc::new(Maps::new(&host, features, (table.root_paddr(), nested)).unwrap());
     let apic = Page::new(&host).unwrap();
     let mut vmx = Vmx::new(&host, features, maps, apic).unwrap();
     vmx.start(state);
@@ -86,6 +90,11 @@ fn each_reason_is_told_in_common_terms() {
         kind: MemoryKind::Write,
         is_in_walk: true,
     };
+    let access = |offset: usize, kind| MemoryAccess {
+        address: GuestPhysAddr::from_usize(0xfee0_0000 + offset),
+        kind,
+        is_in_walk: false,
+    };
     for (reason, qualification, exit) in [
         (1, 0, Exit::Host),
         (2, 0, Exit::Shutdown),
@@ -96,6 +105,13 @@ fn each_reason_is_told_in_common_terms() {
         (27, 0, Exit::Undefined),
         (30, 0x3fd << 16 | 8, Exit::Port(input)),
         (43, 0, Exit::Window),
+        (44, 0x390, Exit::Memory(access(0x390, MemoryKind::Read))),
+        (
+            44,
+            1 << 12 | 0x80,
+            Exit::Memory(access(0x80, MemoryKind::Write)),
+        ),
+        (44, 2 << 12, Exit::Memory(access(0, MemoryKind::Fetch))),
         (45, 0x61, Exit::EndOfLevel(0x61)),
         (48, 1 << 7 | 2, Exit::Memory(walk)),
         (56, 0x3f0, Exit::ApicWritten(0x3f0)),
@@ -214,16 +230,32 @@ fn a_local_apic_is_given_to_the_cpu_and_taken_back() {
     assert!(!controls().contains(delivery));
     let given = Given {
         requested: 0x51,
-        serving: 0x30,
-        levels: [0, 1 << 33, 0, 0],
-        is_due: true,
+        serving: Some(0x30),
+        levels: Some([0, 1 << 33, 0, 0]),
     };
+    assert!(controls().contains(Secondary::APIC_ACCESSES), "they leave");
     assert!(vmx.delivers(Mode::X2Apic) && !vmx.delivers(Mode::Disabled));
+    vmx.give_apic(Mode::XApic, given);
+    assert!(controls().contains(delivery | Secondary::APIC_ACCESSES));
+    assert_eq!(vmcs::read(MSR_BITMAP), own_map, "its registers are no MSRs");
     vmx.give_apic(Mode::X2Apic, given);
     assert!(controls().contains(delivery | Secondary::X2APIC | Secondary::APIC_REGISTERS));
     assert_eq!(vmcs::read(INTERRUPT_STATUS), 0x3051);
-    assert_eq!(EOI_EXITS.map(vmcs::read), given.levels);
+    assert_eq!(Some(EOI_EXITS.map(vmcs::read)), given.levels);
     assert_ne!(vmcs::read(MSR_BITMAP), own_map);
+    let more = |requested| Given {
+        requested,
+        serving: None,
+        levels: None,
+    };
+    vmx.give_apic(Mode::X2Apic, more(0x41));
+    assert_eq!(
+        vmcs::read(INTERRUPT_STATUS),
+        0x3051,
+        "what the CPU knows is higher"
+    );
+    vmx.give_apic(Mode::X2Apic, more(0x61));
+    assert_eq!(vmcs::read(INTERRUPT_STATUS), 0x3061);
     vmx.take_apic();
     assert!(!controls().intersects(delivery | Secondary::X2APIC));
     assert_eq!(

@@ -11,19 +11,18 @@
 use axvm::AxVCpuHal;
 
 use super::{LocalApic, Mode, page::Set, registers::CLASS};
-use crate::irqchip::vectors::WORDS;
+use crate::irqchip::vectors::{WORDS, highest};
 
 /// What hardware is told beside the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Given {
-    /// The highest vector that is requested, or 0.
+    /// The highest vector that is requested, or 0; those that it knows left out if
+    /// `serving` is.
     pub(crate) requested: u8,
-    /// The highest vector in service, or 0.
-    pub(crate) serving: u8,
-    /// The vectors whose end somebody else hears.
-    pub(crate) levels: [u64; WORDS],
-    /// The highest vector that is requested has a priority to be taken.
-    pub(crate) is_due: bool,
+    /// The highest vector in service, or 0, if the hardware does not know.
+    pub(crate) serving: Option<u8>,
+    /// The vectors whose end somebody else hears, if that has changed.
+    pub(crate) levels: Option<[u64; WORDS]>,
 }
 
 impl<H: AxVCpuHal> LocalApic<H> {
@@ -37,25 +36,32 @@ impl<H: AxVCpuHal> LocalApic<H> {
 
     /// Gives the hardware what has been requested.
     pub(crate) fn give(&mut self) -> Given {
-        self.is_given = true;
-        let known = self.page.vectors(Set::Requests);
-        let mut new = self.inbox.requests.take();
-        new.iter_mut()
-            .zip(known)
-            .for_each(|(new, known)| *new |= known);
-        self.page.set_vectors(Set::Requests, new);
+        let knows = core::mem::replace(&mut self.is_given, true) && self.is_known;
+        self.is_known = true;
+        let more = self.inbox.requests.take();
+        self.page.add_vectors(Set::Requests, more);
         // A vector's trigger is there before its request.
         let levels = self.inbox.levels.words();
-        self.page.set_vectors(Set::Levels, levels);
-        let requested = self.page.highest(Set::Requests).unwrap_or(0);
-        let serving = self.serving();
-        let held_back = serving.max(self.task_priority()) & CLASS;
-        Given {
-            requested,
-            serving,
-            levels,
-            is_due: requested & CLASS > held_back,
+        let has_changed = !knows || levels != self.page.vectors(Set::Levels);
+        if has_changed {
+            self.page.set_vectors(Set::Levels, levels);
         }
+        let (requested, serving) = match knows {
+            true => (highest(more), None),
+            false => (self.page.highest(Set::Requests), Some(self.serving())),
+        };
+        Given {
+            requested: requested.unwrap_or(0),
+            serving,
+            levels: has_changed.then_some(levels),
+        }
+    }
+
+    /// Tells whether a vector that the hardware has been given may be taken.
+    pub(crate) fn is_due(&self) -> bool {
+        let held_back = self.serving().max(self.task_priority()) & CLASS;
+        let requested = self.page.highest(Set::Requests).unwrap_or(0);
+        self.is_given && requested & CLASS > held_back
     }
 
     /// Takes it back from the hardware, if that has it.

@@ -78,6 +78,8 @@ pub(crate) struct LocalApic<H: AxVCpuHal> {
     is_stale: bool,
     /// The hardware delivers what is requested in the page.
     is_given: bool,
+    /// It knows of all that is in service.
+    is_known: bool,
 }
 
 impl<H: AxVCpuHal> LocalApic<H> {
@@ -94,6 +96,7 @@ impl<H: AxVCpuHal> LocalApic<H> {
             highest: 0,
             is_stale: true,
             is_given: false,
+            is_known: false,
         };
         apic.reset();
         if apic.is_boot_cpu {
@@ -107,6 +110,7 @@ impl<H: AxVCpuHal> LocalApic<H> {
         self.inbox.requests.clear();
         self.errors = 0;
         self.highest = 0;
+        self.is_known = false;
         self.timer = Timer::new();
         self.page.clear();
         let format = FORMAT::ONES::SET + FORMAT::MODEL::SET;
@@ -309,6 +313,7 @@ impl<H: AxVCpuHal> LocalApic<H> {
     fn begin(&mut self, vector: u8) {
         self.page.insert(Set::InService, vector);
         self.highest = vector;
+        self.is_known = false;
     }
 
     /// Takes a vector out of service.
@@ -316,6 +321,7 @@ impl<H: AxVCpuHal> LocalApic<H> {
     fn finish(&mut self, vector: u8) {
         self.page.remove(Set::InService, vector);
         self.highest = self.page.highest(Set::InService).unwrap_or(0);
+        self.is_known = false;
     }
 
     fn update_priority(&mut self) {

@@ -105,6 +105,17 @@ impl<H: AxVCpuHal> Page<H> {
         })
     }
 
+    /// Adds vectors to a set.
+    pub(super) fn add_vectors(&self, set: Set, vectors: [u64; WORDS]) {
+        for (word, low) in vectors.into_iter().zip((set as u32..).step_by(2)) {
+            if word != 0 {
+                let high = low.wrapping_add(1);
+                self.write(low, self.read(low) | word as u32);
+                self.write(high, self.read(high) | (word >> u32::BITS) as u32);
+            }
+        }
+    }
+
     /// Makes a set of other vectors.
     pub(super) fn set_vectors(&self, set: Set, vectors: [u64; WORDS]) {
         for (word, low) in vectors.into_iter().zip((set as u32..).step_by(2)) {

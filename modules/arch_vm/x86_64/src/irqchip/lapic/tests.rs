@@ -205,26 +205,31 @@ fn given_to_hardware_it_moves_what_others_request_into_the_page() {
     bench.post(0x45);
     bench.apic.inbox().post(0x61, Trigger::Level);
     let given = bench.apic.give();
-    assert_eq!(
-        (given.requested, given.serving, given.is_due),
-        (0x61, 0, true)
-    );
-    assert_eq!(given.levels, [0, 1 << 0x21, 0, 0]);
+    assert_eq!((given.requested, given.serving), (0x61, Some(0)));
+    assert_eq!(given.levels, Some([0, 1 << 0x21, 0, 0]));
+    assert!(bench.apic.is_due());
     assert_eq!(bench.read(IRR + 2), 1 << 5, "read as before");
     assert_eq!(bench.take(), None, "the hardware takes it");
     // What the hardware does to deliver it.
     bench.apic.page().remove(Set::Requests, 0x61);
     bench.apic.page().insert(Set::InService, 0x61);
+    bench.post(0x33);
     let given = bench.apic.give();
     assert_eq!(
-        (given.requested, given.serving, given.is_due),
-        (0x45, 0x61, false)
+        (given.requested, given.serving),
+        (0x33, None),
+        "what is new"
     );
+    assert_eq!(given.levels, None);
+    assert!(!bench.apic.is_due());
     bench.apic.take_back();
     assert_eq!(bench.take(), None, "its class is below what is in service");
     assert_eq!(bench.try_write(EOI, 0), Ok(Effect::End(0x61)));
     assert_eq!(bench.take(), Some(0x45));
-    assert_eq!(bench.apic.give().requested, 0, "nothing is left");
+    bench.write(EOI, 0);
+    assert_eq!(bench.take(), Some(0x33));
+    let given = bench.apic.give();
+    assert_eq!((given.requested, given.serving), (0, Some(0x33)));
 }
 
 #[test]

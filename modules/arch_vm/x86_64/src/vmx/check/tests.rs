@@ -96,7 +96,6 @@ fn the_control_that_was_wrong_is_named() {
     for (encoding, value) in [
         (0x2004, 1),
         (0x2012, 1 << 48),
-        (0x401c, 1),
         (0x401c, 0x10),
         (0x0000, 0),
         (0x201a, 0x30_0000),
@@ -155,6 +154,11 @@ fn controls_that_do_not_go_together_are_named() {
         change(SECONDARY, 1 << 8, 0);
     });
     assert_eq!(named, SECONDARY.into(), "registers without a TPR shadow");
+    let named = refused(CONTROL, || {
+        change(SECONDARY, 0, 1);
+        cpu::write(0x401c, 1);
+    });
+    assert_eq!(named, 0x401c, "a threshold above the task priority");
     let must_be_one = ALL_MAY_BE_ONE | 1 << 1;
     let named = refused(CONTROL, || write_msr(Msr(0x48e), must_be_one));
     assert_eq!(named, PRIMARY.into(), "a bit that this CPU keeps one");
