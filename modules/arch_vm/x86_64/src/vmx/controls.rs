@@ -67,6 +67,7 @@ bitflags! {
         const LOAD_PAT = 1 << 19;
         const SAVE_EFER = 1 << 20;
         const LOAD_EFER = 1 << 21;
+        const SAVE_TIMER = 1 << 22;
     }
 }
 

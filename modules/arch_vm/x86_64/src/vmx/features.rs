@@ -200,7 +200,11 @@ impl Features {
             pin: word(PIN).choose(pin.bits(), 0, "its VMX lacks virtual NMIs or its timer")?,
             primary,
             secondary,
-            exit: word(EXIT).choose(ExitControls::all().bits(), 0, what)?,
+            exit: word(EXIT).choose(
+                required_exit().bits(),
+                ExitControls::SAVE_TIMER.bits(),
+                what,
+            )?,
             entry: word(ENTRY).choose(required_entry().bits(), 0, what)?,
             translation,
             apic: Secondary::from_bits_truncate(offered.may_be_one) & APIC,
@@ -233,6 +237,10 @@ fn required_primary() -> Primary {
         | Primary::MSR_BITMAPS
         | Primary::MONITOR
         | Primary::SECONDARY
+}
+
+fn required_exit() -> ExitControls {
+    ExitControls::all().difference(ExitControls::SAVE_TIMER)
 }
 
 /// Long mode is on or off with the guest's.

@@ -61,7 +61,8 @@ pub(super) const CR4_OWNED: u64 = CR4::VMXE::SET.value;
 const EPT_POINTER_FLAGS: u64 = 6 | 3 << 3;
 const EPT_ACCESSED_DIRTY: u64 = 1 << 6;
 /// How many ticks of its timer a guest is given that has interrupts closed: some
-/// CPUs do not leave such a guest for a physical interrupt.
+/// CPUs do not leave such a guest for a physical interrupt. Exits that end here do
+/// not start it anew, as no interrupt comes in between.
 const CLOSED_TICKS: u32 = 1 << 14;
 const OPEN_TICKS: u32 = u32::MAX;
 
@@ -89,6 +90,7 @@ pub(crate) struct Vmx<H: AxVMHal> {
     pub(super) here: Option<PCpuId>,
     is_launched: bool,
     pub(super) pending: Pending,
+    /// What the timer was set to, or 0.
     ticks: u32,
     /// CR8 may not fall below it without an exit.
     pub(super) threshold: u8,
@@ -369,6 +371,9 @@ impl<H: AxVMHal> Vmx<H> {
             Exit::Failed(reason) => Exit::Failed(reason),
             exit => {
                 self.is_launched = true;
+                if exit == Exit::Host {
+                    self.ticks = 0;
+                }
                 self.control_register(exit, frame)
             }
         }

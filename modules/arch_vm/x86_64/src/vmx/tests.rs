@@ -14,8 +14,8 @@ use super::{
     fields::{
         ENTRY_CONTROLS, ENTRY_EVENT, EOI_EXITS, EXIT_LENGTH, EXIT_REASON, GUEST_CR0, GUEST_CR4,
         GUEST_EFER, GUEST_PHYSICAL_ADDRESS, GUEST_RIP, GUEST_SS, GUEST_TR, INTERRUPT_STATUS,
-        MSR_BITMAP, PRIMARY_CONTROLS, QUALIFICATION, SECONDARY_CONTROLS, TPR_THRESHOLD,
-        VECTORING_ERROR, VECTORING_EVENT,
+        MSR_BITMAP, PREEMPTION_TIMER, PRIMARY_CONTROLS, QUALIFICATION, SECONDARY_CONTROLS,
+        TPR_THRESHOLD, VECTORING_ERROR, VECTORING_EVENT,
     },
     vmcs,
 };
@@ -190,6 +190,25 @@ fn an_event_whose_delivery_left_is_delivered_again_unless_it_is_executed_again()
         vmx.resume_event();
         assert!(!vmx.has_event());
     }
+}
+
+#[test]
+fn a_guest_that_keeps_leaving_with_interrupts_closed_gets_no_more_time() {
+    let mut vmx = bound(&state());
+    leave(&mut vmx, 1, 0);
+    leave(&mut vmx, 10, 0);
+    let given = vmcs::read(PREEMPTION_TIMER);
+    // The hardware saves what is left.
+    vmcs::write(PREEMPTION_TIMER, 5);
+    leave(&mut vmx, 10, 0);
+    assert_eq!(vmcs::read(PREEMPTION_TIMER), 5);
+    leave(&mut vmx, 52, 0);
+    leave(&mut vmx, 10, 0);
+    assert_eq!(
+        vmcs::read(PREEMPTION_TIMER),
+        given,
+        "the host has had its turn"
+    );
 }
 
 #[test]
