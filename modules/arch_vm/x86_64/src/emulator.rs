@@ -56,9 +56,12 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             // The handler may be there as well.
             return self.deliver_again(Exception::UNDEFINED);
         }
-        let decoded = match self.decode() {
-            Ok(decoded) => decoded,
+        let bytes = match self.instruction_bytes() {
+            Ok(bytes) => bytes,
             Err(refusal) => return self.refuse(refusal),
+        };
+        let Some(decoded) = insn::decode(&bytes, self.backend.code_size()) else {
+            return self.fault(Exception::UNDEFINED);
         };
         // What the CPU has found is its address, if there is no other.
         let is_known = decoded.has_one_place() && !access.is_in_walk;
@@ -68,12 +71,16 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     /// Begins INS or OUTS.
     #[cold]
     pub(crate) fn port_string(&mut self, access: PortAccess) -> Step {
-        match self.decode() {
-            Ok(decoded) if decoded.uses_port() => {
+        let bytes = match self.instruction_bytes() {
+            Ok(bytes) => bytes,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        match insn::decode(&bytes, self.backend.code_size()) {
+            Some(decoded) if decoded.uses_port() => {
                 self.emulate(&decoded, None, access.port, ExitKind::Port)
             }
-            Ok(_) => self.refuse(Refusal::Changed),
-            Err(refusal) => self.refuse(refusal),
+            Some(_) => self.refuse(Refusal::Changed),
+            None => self.fault(Exception::UNDEFINED),
         }
     }
 
@@ -107,12 +114,6 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             Refusal::Exception(exception) => self.fault(exception),
             Refusal::Changed => Step::Resume,
         }
-    }
-
-    fn decode(&self) -> Result<Instruction, Refusal> {
-        let bytes = self.instruction_bytes()?;
-        let decoded = insn::decode(&bytes, self.backend.code_size());
-        decoded.ok_or(Refusal::Exception(Exception::UNDEFINED))
     }
 
     fn paging(&self) -> Paging {

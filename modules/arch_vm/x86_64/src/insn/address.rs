@@ -13,7 +13,7 @@ use crate::frame::{Frame, RBP, RBX, RDI, RSI, RSP, mask, sign_extend};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Base {
     Nothing,
-    Register(usize),
+    Register(u8),
     /// The next instruction.
     Next,
 }
@@ -23,7 +23,7 @@ enum Base {
 pub(super) struct Address {
     base: Base,
     /// A register, and how far it is shifted.
-    index: Option<(usize, u32)>,
+    index: Option<(u8, u8)>,
     displacement: u64,
 }
 
@@ -68,7 +68,7 @@ impl Address {
     /// Returns the segment that it is in if no prefix says another.
     pub(super) fn segment(&self) -> SegmentName {
         match self.base {
-            Base::Register(RSP | RBP) => SegmentName::Ss,
+            Base::Register(base) if matches!(base.into(), RSP | RBP) => SegmentName::Ss,
             _ => SegmentName::Ds,
         }
     }
@@ -77,11 +77,11 @@ impl Address {
     pub(super) fn offset(&self, frame: &Frame, next: u64, width: AccessWidth) -> u64 {
         let base = match self.base {
             Base::Nothing => 0,
-            Base::Register(register) => frame.get(register),
+            Base::Register(register) => frame.get(register.into()),
             Base::Next => next,
         };
         let index = self.index.map_or(0, |(register, shift)| {
-            frame.get(register).wrapping_shl(shift)
+            frame.get(register.into()).wrapping_shl(shift.into())
         });
         base.wrapping_add(index).wrapping_add(self.displacement) & mask(width)
     }
@@ -124,8 +124,8 @@ fn long(cursor: &mut Cursor<'_>, mode: u8, rm: u8, high: High, is_long: IsLong) 
     let (base, index) = match rm {
         HAS_SIB => {
             let sib = cursor.byte()?;
-            let number = usize::from(sib >> 3 & 7 | high.index);
-            let index = (number != NO_INDEX.into()).then_some((number, u32::from(sib >> 6)));
+            let number = sib >> 3 & 7 | high.index;
+            let index = (number != NO_INDEX).then_some((number, sib >> 6));
             (sib & 7, index)
         }
         _ => (rm, None),
@@ -135,15 +135,9 @@ fn long(cursor: &mut Cursor<'_>, mode: u8, rm: u8, high: High, is_long: IsLong) 
             (Base::Next, Some(AccessWidth::Dword))
         }
         (0, NO_BASE) => (Base::Nothing, Some(AccessWidth::Dword)),
-        (0, base) => (Base::Register((base | high.base).into()), None),
-        (1, base) => (
-            Base::Register((base | high.base).into()),
-            Some(AccessWidth::Byte),
-        ),
-        (_, base) => (
-            Base::Register((base | high.base).into()),
-            Some(AccessWidth::Dword),
-        ),
+        (0, base) => (Base::Register(base | high.base), None),
+        (1, base) => (Base::Register(base | high.base), Some(AccessWidth::Byte)),
+        (_, base) => (Base::Register(base | high.base), Some(AccessWidth::Dword)),
     };
     Some(Address {
         base,
@@ -165,13 +159,13 @@ fn short(cursor: &mut Cursor<'_>, mode: u8, rm: u8) -> Option<Address> {
     };
     let (base, stored) = match (mode, rm) {
         (0, NO_BASE_16) => (Base::Nothing, Some(AccessWidth::Word)),
-        (0, _) => (Base::Register(base), None),
-        (1, _) => (Base::Register(base), Some(AccessWidth::Byte)),
-        _ => (Base::Register(base), Some(AccessWidth::Word)),
+        (0, _) => (Base::Register(base as u8), None),
+        (1, _) => (Base::Register(base as u8), Some(AccessWidth::Byte)),
+        _ => (Base::Register(base as u8), Some(AccessWidth::Word)),
     };
     Some(Address {
         base,
-        index: index.map(|register| (register, 0)),
+        index: index.map(|register| (register as u8, 0)),
         displacement: displacement(cursor, stored)?,
     })
 }
