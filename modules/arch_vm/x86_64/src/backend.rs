@@ -184,6 +184,9 @@ backend! {
         fetched() -> Option<&[u8]>;
         /// Tells whether the guest takes an interrupt now.
         can_interrupt() -> bool;
+        /// Tells whether the guest takes an NMI now that is in none; if it does not,
+        /// watching for the end of an NMI tells when it does.
+        can_take_nmi() -> bool;
         /// Tells whether something is delivered on the next entry.
         has_event() -> bool;
         /// Tells whether the last exit interrupted the delivery of an event.

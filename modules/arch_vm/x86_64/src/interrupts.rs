@@ -165,7 +165,8 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             self.interrupts.nmi_ends();
         }
         match (self.interrupts.in_nmi, self.backend.has_event()) {
-            (false, false) => self.inject_nmi(),
+            (false, false) if self.backend.can_take_nmi() => self.inject_nmi(),
+            (false, false) => self.backend.watch_nmi_end(NmiWatch::On),
             // It is interrupted as soon as what comes first was delivered.
             (false, true) => self.control.request(Request::Event),
             (true, _) if returns_at.is_some() => self.step_out(),

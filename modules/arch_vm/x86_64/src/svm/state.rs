@@ -402,6 +402,12 @@ impl<H: AxVMHal> Svm<H> {
             && !self.has_event()
     }
 
+    /// Tells whether the guest takes an NMI now that is in none: the hardware delivers
+    /// it behind STI and MOV to SS as well.
+    pub(crate) fn can_take_nmi(&self) -> bool {
+        true
+    }
+
     /// Tells whether something is delivered on the next entry.
     #[inline]
     pub(crate) fn has_event(&self) -> bool {

@@ -28,10 +28,15 @@ impl<H: AxVMHal> Vmx<H> {
     /// Tells whether the guest takes an interrupt now.
     #[inline]
     pub(crate) fn can_interrupt(&self) -> bool {
+        self.has_interrupts_open() && self.can_take_nmi() && !self.has_event()
+    }
+
+    /// Tells whether the guest takes an NMI now that has none; if it does not,
+    /// watching for the end of an NMI tells when it does.
+    pub(crate) fn can_take_nmi(&self) -> bool {
         let shadow = Blocking::STI | Blocking::MOV_SS;
-        let blocking =
-            self.on(|| Blocking::from_bits_truncate(vmcs::read(INTERRUPTIBILITY)).bits());
-        self.has_interrupts_open() && blocking & shadow.bits() == 0 && !self.has_event()
+        let blocking = self.on(|| vmcs::read(INTERRUPTIBILITY));
+        blocking & shadow.bits() == 0
     }
 
     /// Tells whether IF is set.

@@ -10,10 +10,10 @@ use proptest::prelude::*;
 
 use super::{
     Features, Maps, Vmx,
-    controls::{EntryControls, Primary, Secondary},
+    controls::{Primary, Secondary},
     fields::{
-        ENTRY_CONTROLS, ENTRY_EVENT, EOI_EXITS, EXIT_LENGTH, EXIT_REASON, GUEST_CR0, GUEST_CR4,
-        GUEST_EFER, GUEST_PHYSICAL_ADDRESS, GUEST_RIP, GUEST_SS, GUEST_TR, INTERRUPT_STATUS,
+        ENTRY_EVENT, EOI_EXITS, EXIT_LENGTH, EXIT_REASON, GUEST_CR0, GUEST_CR4,
+        GUEST_PHYSICAL_ADDRESS, GUEST_RIP, GUEST_SS, GUEST_TR, INTERRUPT_STATUS, INTERRUPTIBILITY,
         MSR_BITMAP, PREEMPTION_TIMER, PRIMARY_CONTROLS, QUALIFICATION, SECONDARY_CONTROLS,
         TPR_THRESHOLD, VECTORING_ERROR, VECTORING_EVENT,
     },
@@ -30,7 +30,6 @@ use crate::{
 
 const ENTRY: u64 = 0x10_0000;
 pub(super) const FAILED: u32 = 1 << 31;
-const LMA: u64 = 1 << 10;
 
 pub(super) fn state() -> BootState {
     BootState {
@@ -148,9 +147,10 @@ fn an_instruction_that_left_is_skipped_by_its_length() {
 }
 
 #[test]
-fn a_guest_that_clears_ne_switches_paging_as_on_hardware() {
+fn a_write_that_changes_ne_is_left_to_the_cpu() {
+    const NE: u64 = 1 << 5;
     let mut vmx = bound(&state());
-    vmx.set_efer(1 << 8);
+    let before = vmcs::read(GUEST_CR0);
     let mut frame = Frame::default();
     let mut write = |vmx: &mut Vmx<StdHost>, value: u64| {
         frame.set(RBX, value);
@@ -158,19 +158,26 @@ fn a_guest_that_clears_ne_switches_paging_as_on_hardware() {
         vmcs::write(QUALIFICATION, (RBX as u64) << 8);
         enter(vmx, &mut frame)
     };
-    let paged = 1 << 31 | 1;
-    assert_eq!(write(&mut vmx, paged), Exit::Protection, "without PAE");
-    vmcs::write(GUEST_CR4, 1 << 13 | 1 << 5);
-    assert_eq!(write(&mut vmx, 1 << 31), Exit::Protection, "without PE");
-    assert_eq!(write(&mut vmx, paged), Exit::Skip(0));
-    let is_long = || {
-        let controls = EntryControls::from_bits_retain(vmcs::read(ENTRY_CONTROLS));
-        controls.contains(EntryControls::LONG_MODE)
-    };
-    assert!(is_long() && vmcs::read(GUEST_EFER) & LMA != 0);
-    assert_eq!((vmx.cr0(), vmcs::read(GUEST_CR0)), (paged, paged | 1 << 5));
-    assert_eq!(write(&mut vmx, 1), Exit::Skip(0));
-    assert!(!is_long() && vmcs::read(GUEST_EFER) & LMA == 0);
+    for value in [1 << 31 | 1, NE | 1 << 31, 0] {
+        assert_eq!(write(&mut vmx, value), Exit::Answered);
+        assert_eq!(vmx.cr0() & NE, value & NE, "so that it leaves no more");
+        assert_eq!(vmx.rip(), ENTRY, "executed again");
+        assert_eq!(vmcs::read(GUEST_CR0), before);
+    }
+    // CR4.VMXE.
+    assert_eq!(leave(&mut vmx, 28, 4), Exit::Protection);
+}
+
+#[test]
+fn an_nmi_waits_until_a_stack_is_whole() {
+    const MOV_SS: u32 = 1 << 1;
+    const NMI: u32 = 1 << 3;
+    let vmx = bound(&state());
+    assert!(vmx.can_take_nmi());
+    vmcs::write(INTERRUPTIBILITY, MOV_SS);
+    assert!(!vmx.can_take_nmi(), "the entry would fail");
+    vmcs::write(INTERRUPTIBILITY, NMI);
+    assert!(vmx.can_take_nmi(), "that is not asked here");
 }
 
 #[test]
