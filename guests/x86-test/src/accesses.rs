@@ -11,9 +11,9 @@ use core::arch::x86_64::__cpuid;
 use rt::check::{Checked, hold, same};
 use rt::{machine::Failure, say};
 
+use crate::device::{HPET, read, write};
 use crate::execute::{DATA, NOTHING, RAX, RBX, RCX, RDI, RSI, Registers, UNDEFINED, Who, execute};
 
-const HPET: u64 = 0xfed0_0000;
 const COUNTER: u64 = HPET + 0xf0;
 const OLD: u32 = 0x8000_0011;
 const MOVBE: u32 = 1 << 22;
@@ -310,14 +310,4 @@ fn nowhere() -> Checked {
         }
     }
     Ok(())
-}
-
-fn read(address: u64) -> u32 {
-    // SAFETY: RAM of the window, or the HPET.
-    unsafe { (address as *const u32).read_volatile() }
-}
-
-fn write(address: u64, value: u32) {
-    // SAFETY: as for `read`; the HPET interrupts nobody.
-    unsafe { (address as *mut u32).write_volatile(value) };
 }

@@ -15,7 +15,10 @@ use rt::check::{Checked, hold, same};
 use rt::machine::{Failure, Machine};
 use rt::{cpu, say, wait};
 
-use crate::starts;
+use crate::{
+    device::{HPET, IO_APIC, cmos, set_cmos, write},
+    starts,
+};
 
 const HAS_DEADLINE: u32 = 1 << 24;
 const TSC: u32 = 0x10;
@@ -119,8 +122,6 @@ fn storm() -> Checked {
 const PIN_PIT: u8 = 2;
 const PIN_RTC: u8 = 8;
 const PINS_HPET: [u8; 3] = [16, 17, 18];
-const IO_APIC: usize = 0xfec0_0000;
-const HPET: usize = 0xfed0_0000;
 const PM_STATUS: u16 = 0x600;
 const PM_ENABLE: u16 = 0x602;
 
@@ -128,8 +129,8 @@ fn start_all() {
     for pin in [PIN_PIT, PIN_RTC].into_iter().chain(PINS_HPET) {
         let low = 0x10 + 2 * u32::from(pin);
         for (register, value) in [(low + 1, 0), (low, u32::from(trap::TIMER))] {
-            store(IO_APIC, register);
-            store(IO_APIC + 0x10, value);
+            write(IO_APIC, register);
+            write(IO_APIC + 0x10, value);
         }
     }
     // Counter 0 in mode 2 with a count of 2.
@@ -142,29 +143,14 @@ fn start_all() {
     cmos(0x0c);
     port::write_u16(PM_ENABLE, 1);
     for (timer, pin) in PINS_HPET.into_iter().enumerate() {
-        let registers = HPET + 0x100 + 0x20 * timer;
+        let registers = HPET + 0x100 + 0x20 * timer as u64;
         // Periodic, the comparator, then the period: one count each.
-        store(registers, u32::from(pin) << 9 | 1 << 6 | 1 << 3 | 1 << 2);
-        store(registers + 8, 1);
-        store(registers + 8, 1);
+        write(registers, u32::from(pin) << 9 | 1 << 6 | 1 << 3 | 1 << 2);
+        write(registers + 8, 1);
+        write(registers + 8, 1);
     }
-    store(HPET + 0x10, 1);
+    write(HPET + 0x10, 1);
     apic::write(apic::TIMER_DIVIDE, DIVIDE_BY_1);
     apic::write(apic::TIMER_ENTRY, PERIODIC_MODE | u32::from(trap::TIMER));
     apic::write(apic::TIMER_INITIAL, 1);
-}
-
-fn store(address: usize, value: u32) {
-    // SAFETY: a PC has these registers, and none of them touches memory.
-    unsafe { (address as *mut u32).write_volatile(value) };
-}
-
-fn cmos(register: u8) -> u8 {
-    port::write_u8(0x70, register);
-    port::read_u8(0x71)
-}
-
-fn set_cmos(register: u8, value: u8) {
-    port::write_u8(0x70, register);
-    port::write_u8(0x71, value);
 }

@@ -16,6 +16,8 @@ fn main() {}
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod accesses;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod device;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod execute;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod hostile;

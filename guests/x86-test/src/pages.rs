@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rt::check::{Checked, hold, same};
 use rt::{machine::Failure, say};
 
+use crate::device::{HPET, IO_APIC, read, write};
 use crate::execute::{
     DATA, NOTHING, PAGE_FAULT, RAX, RBX, RCX, RDI, RSI, Registers, Trap, UNDEFINED, Who,
     directory_entry, execute,
@@ -21,8 +22,6 @@ use crate::execute::{
 
 /// 2 MiB of addresses that get tables of their own.
 const HERE: u64 = NOTHING + 0x20_0000;
-const IO_APIC: u64 = 0xfec0_0000;
-const HPET: u64 = 0xfed0_0000;
 const COUNTER: u64 = HPET + 0xf0;
 const PAGE: u64 = 0x1000;
 const PRESENT_WRITABLE: u64 = 3;
@@ -163,14 +162,4 @@ fn set_entry(entry: *mut u64, value: u64) {
     unsafe { entry.write_volatile(value) };
     // SAFETY: drops what the CPU has of the tables.
     unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack)) };
-}
-
-fn read(address: u64) -> u32 {
-    // SAFETY: RAM of the window, or a device's register that keeps what it has.
-    unsafe { (address as *const u32).read_volatile() }
-}
-
-fn write(address: u64, value: u32) {
-    // SAFETY: as for `read`.
-    unsafe { (address as *mut u32).write_volatile(value) };
 }

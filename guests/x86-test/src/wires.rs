@@ -12,7 +12,8 @@ use rt::arch::{apic, irq, port, trap};
 use rt::check::{Checked, hold, same};
 use rt::{cpu, say, wait};
 
-const IO_APIC: u64 = 0xfec0_0000;
+use crate::device::{HPET, IO_APIC, cmos, read, set_cmos, write};
+
 const REDIRECTIONS: u32 = 0x10;
 const LOGICAL: u32 = 1 << 11;
 const LOWEST_PRIORITY: u32 = 1 << 8;
@@ -25,7 +26,6 @@ const ALL_LEVELS: [u16; 2] = [0x4d0, 0x4d1];
 const PIN_PIT: u32 = 2;
 const PIN_RTC: u32 = 8;
 const PIN_HPET: u32 = 20;
-const HPET: u64 = 0xfed0_0000;
 
 /// Runs all of them.
 pub fn run() -> Checked {
@@ -195,24 +195,4 @@ fn triggers() -> Checked {
         same("levels", port::read_u8(register), old)?;
     }
     Ok(())
-}
-
-fn cmos(register: u8) -> u8 {
-    port::write_u8(0x70, register);
-    port::read_u8(0x71)
-}
-
-fn set_cmos(register: u8, value: u8) {
-    port::write_u8(0x70, register);
-    port::write_u8(0x71, value);
-}
-
-fn read(address: u64) -> u32 {
-    // SAFETY: a device's register.
-    unsafe { (address as *const u32).read_volatile() }
-}
-
-fn write(address: u64, value: u32) {
-    // SAFETY: as for `read`; its interrupts have a handler.
-    unsafe { (address as *mut u32).write_volatile(value) };
 }
