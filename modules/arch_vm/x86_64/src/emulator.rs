@@ -189,7 +189,10 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
                 Err(refusal) => return self.refuse(refusal),
             }
         }
-        self.step_done();
+        // Its breakpoint counts again when all of it is done.
+        if self.is_stepped() {
+            self.trap_step();
+        }
         self.count(kind)
     }
 

@@ -116,12 +116,19 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     }
 
     /// Tells whether the guest steps through its code.
-    #[inline]
     pub(crate) fn is_stepped(&self) -> bool {
         bits::<RFLAGS::Register>(self.backend.rflags()).is_set(RFLAGS::TRAP)
     }
 
-    /// Goes on behind an instruction of this length of a guest that does not step.
+    /// Tells whether the flags ask something of an instruction that is done: a trap,
+    /// or that breakpoints count again.
+    #[inline]
+    pub(crate) fn is_debugged(&self) -> bool {
+        let debugged = RFLAGS::TRAP::SET.value | RFLAGS::RESUME::SET.value;
+        self.backend.rflags() & debugged != 0
+    }
+
+    /// Goes on behind an instruction of this length of a guest that is not debugged.
     #[inline]
     pub(crate) fn pass(&mut self, length: u8, kind: ExitKind) {
         self.backend.skip(length);
@@ -144,17 +151,28 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         self.count(kind)
     }
 
-    /// Lets a guest that steps through its code see each emulated instruction.
+    /// Does what the flags ask of an emulated instruction.
     #[inline]
-    pub(crate) fn step_done(&mut self) {
-        if self.is_stepped() {
-            self.trap_step();
+    fn step_done(&mut self) {
+        if self.is_debugged() {
+            self.end_debugged();
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn trap_step(&mut self) {
+    fn end_debugged(&mut self) {
+        let flags = self.backend.rflags() & !RFLAGS::RESUME::SET.value;
+        self.backend.set_rflags(flags);
+        if self.is_stepped() {
+            self.trap_step();
+        }
+    }
+
+    /// Lets a guest that steps through its code see that something is done.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn trap_step(&mut self) {
         let dr6 = self.backend.dr6() | DR6_STEP;
         self.backend.set_dr6(dr6);
         self.throw(Exception::DEBUG);
@@ -206,6 +224,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     fn hypercall(&mut self) -> Step {
         let call = self.call_number();
         self.backend.skip(LENGTH_CALL);
+        self.step_done();
         if call == CALL_VERSION {
             self.awaits_answer = true;
             return Step::Leave(Leave::Hypercall {
@@ -214,7 +233,6 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             });
         }
         self.refuse_call();
-        self.step_done();
         self.count(ExitKind::Hypercall)
     }
 

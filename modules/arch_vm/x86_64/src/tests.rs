@@ -550,6 +550,27 @@ fn a_stepped_guest_traps_behind_an_emulated_instruction() {
 }
 
 #[test]
+fn a_breakpoint_counts_again_behind_an_emulated_instruction() {
+    const RESUME: u64 = 1 << 16;
+    with_bound_vcpu(0, |vcpu| {
+        vcpu.backend.set_rflags(RESUME | 2);
+        leave(vcpu, CPUID, [0; 2]);
+        assert_eq!((vcpu.backend.rflags(), vcpu.backend.event()), (2, None));
+        // A string's stays until the last element.
+        write_code(vcpu, &[0xf3, 0x6c]); // rep insb
+        vcpu.backend.go_on_at(ENTRY);
+        vcpu.frame.set(RCX, 3);
+        vcpu.frame.set(RDI, 0x5000);
+        vcpu.backend.set_rflags(RESUME | 2);
+        while vcpu.frame.get(RCX) != 0 {
+            assert_eq!(vcpu.backend.rflags(), RESUME | 2);
+            leave(vcpu, IOIO, [0x2f0 << 16 | 0x10 | 5, ENTRY + 2]);
+        }
+        assert_eq!(vcpu.backend.rflags(), 2);
+    });
+}
+
+#[test]
 fn a_stepped_guest_traps_behind_each_element_of_a_string() {
     const TRAP: Option<(u64, u64, u64)> = Some((3, 1, 0));
     with_bound_vcpu(0, |vcpu| {

@@ -25,7 +25,7 @@ type Answer<'a, H> = Option<&'a mut VCpu<H, Svm<H>>>;
 /// at once nothing has happened yet, or the exit says that it is answered.
 pub(super) extern "C" fn answer<H: AxVMHal>(vcpu: &mut VCpu<H, Svm<H>>) -> Answer<'_, H> {
     vcpu.backend.note_exit();
-    if vcpu.backend.interrupted_event().is_some() || vcpu.is_stepped() {
+    if vcpu.backend.interrupted_event().is_some() || vcpu.is_debugged() {
         return None;
     }
     match vcpu.backend.exit_code() {

@@ -196,6 +196,35 @@ mod tests {
     }
 
     #[test]
+    fn what_changed_since_an_exit_is_read_again_and_nothing_else_is() {
+        type Change = fn(&mut Svm<StdHost>);
+        const INTERCEPTS: u32 = 1 << 0;
+        const TPR: u32 = 1 << 3;
+        let changes: [(Change, u32); 10] = [
+            (|svm| svm.go_on_at(0x1000), 0),
+            (|svm| svm.set_rflags(2), 0),
+            (|svm| svm.inject(Event::Nmi), 0),
+            (|svm| svm.set_tsc_offset(1), INTERCEPTS),
+            (|svm| svm.set_address_space(3, Flush::None), 1 << 2),
+            (|svm| svm.set_task_priority(4), TPR),
+            (|svm| svm.open_window(4), INTERCEPTS | TPR),
+            (|svm| svm.set_pat(0), 1 << 4),
+            (|svm| svm.set_efer(0), 1 << 5),
+            (|svm| svm.set_cr2(0x1000), 1 << 9),
+        ];
+        for (at, (change, parts)) in changes.into_iter().enumerate() {
+            let mut svm = svm(features());
+            assert_eq!(svm.clean(), 0, "the CPU has seen nothing");
+            svm.note_exit();
+            let all = svm.clean();
+            change(&mut svm);
+            assert_eq!(all & !svm.clean(), parts, "{at}");
+            svm.bind();
+            assert_eq!(svm.clean(), 0, "another CPU");
+        }
+    }
+
+    #[test]
     fn after_each_exit_the_emulation_looks_at_its_local_apic_again() {
         svm(features()).note_exit();
         assert_eq!(regs::renewals(), 0);

@@ -2,7 +2,7 @@
 //! The backend for AMD's secure virtual machine.
 //!
 //! Chosen once by CPUID; everything above it sees only [`Svm`]'s methods, which
-//! are those that a backend for VMX would have. `vmcb` is the hardware's block,
+//! are those of `vmx` as well. `vmcb` is the hardware's block,
 //! `exit` what its codes mean, `maps` what is intercepted, `entry` the assembly,
 //! `fast` what is finished before the world is switched.
 //!

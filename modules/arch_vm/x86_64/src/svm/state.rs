@@ -582,6 +582,11 @@ impl<H: AxVMHal> Svm<H> {
         [control.exit_info_1, control.exit_info_2] = infos;
     }
 
+    /// Returns which parts of the block the CPU need not read.
+    pub(crate) fn clean(&self) -> u32 {
+        self.vmcb().control.clean
+    }
+
     /// Returns the event that the next entry delivers: its kind, vector and error.
     pub(crate) fn event(&self) -> Option<(u64, u64, u64)> {
         let event = bits::<EVENT::Register>(self.vmcb().control.event);
