@@ -23,8 +23,8 @@ use crate::{
     frame::mask,
     handle::Step,
     insn::{
-        self, Access, Bus, CodeSize, Instruction, LENGTH_MAX, Progress, Refusal, SegmentName, Span,
-        State, Vector,
+        self, Access, Bus, CodeSize, Instruction, LENGTH_MAX, PAGE_BYTES, Progress, Refusal,
+        SegmentName, Span, State, Vector,
     },
     regs::{CR0, CR4, bits},
     vcpu::VCpu,
@@ -33,7 +33,6 @@ use crate::{
 
 /// The highest that CR8 can be.
 const TASK_PRIORITY_MAX: u8 = 15;
-const PAGE_BYTES: u64 = insn::PAGE_BYTES;
 /// So many elements of a string come before the host's interrupts are looked at.
 const ELEMENTS_AT_ONCE: usize = 64;
 /// The states of XCR0 that VEX's instructions use.

@@ -10,26 +10,23 @@
 //!
 //! Spec: Intel SDM 3, "Guest/Host Masks and Read Shadows for CR0 and CR4".
 
-use axvm::AxVMHal;
-
-use super::{Vmx, controls::CR_ACCESS, exit, fields::CR0_SHADOW, state::CR0_OWNED, vmcs};
+use super::{controls::CR_ACCESS, exit, fields::CR0_SHADOW, state::CR0_OWNED, vmcs};
 use crate::{exit::Exit, frame::Frame, regs::bits};
 
-impl<H: AxVMHal> Vmx<H> {
-    /// Does what a write of a control register that touched what VMX keeps asks for.
-    #[inline]
-    pub(super) fn control_register(&mut self, exit: Exit, frame: &Frame) -> Exit {
-        match exit {
-            Exit::Unknown(code, qualification) if code == exit::CONTROL_REGISTER.into() => {
-                write_control_register(qualification, frame)
-            }
-            other => other,
+/// Does what a write of a control register that touched what VMX keeps asks for;
+/// other exits are as they were.
+#[inline]
+pub(super) fn finish(exit: Exit, frame: &Frame) -> Exit {
+    match exit {
+        Exit::Unknown(code, qualification) if code == exit::CONTROL_REGISTER.into() => {
+            write(qualification, frame)
         }
+        other => other,
     }
 }
 
 #[cold]
-fn write_control_register(qualification: u64, frame: &Frame) -> Exit {
+fn write(qualification: u64, frame: &Frame) -> Exit {
     let access = bits::<CR_ACCESS::Register>(qualification);
     let is_write = access.matches_all(CR_ACCESS::KIND::ToRegister);
     let value = frame.get(access.read(CR_ACCESS::GPR) as usize);

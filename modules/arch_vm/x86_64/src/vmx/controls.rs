@@ -88,6 +88,8 @@ bitflags! {
     pub(super) struct Blocking: u32 {
         const STI = 1 << 0;
         const MOV_SS = 1 << 1;
+        /// What ends behind one instruction.
+        const SHADOW = Self::STI.bits() | Self::MOV_SS.bits();
         const NMI = 1 << 3;
     }
 }

@@ -34,9 +34,8 @@ impl<H: AxVMHal> Vmx<H> {
     /// Tells whether the guest takes an NMI now that has none; if it does not,
     /// watching for the end of an NMI tells when it does.
     pub(crate) fn can_take_nmi(&self) -> bool {
-        let shadow = Blocking::STI | Blocking::MOV_SS;
         let blocking = self.on(|| vmcs::read(INTERRUPTIBILITY));
-        blocking & shadow.bits() == 0
+        blocking & Blocking::SHADOW.bits() == 0
     }
 
     /// Tells whether IF is set.

@@ -47,10 +47,9 @@ impl<H: AxVMHal> Vmx<H> {
             false => next & u64::from(u32::MAX),
         };
         self.rip = rip;
-        let shadow = Blocking::STI | Blocking::MOV_SS;
         self.on(|| {
             vmcs::write(GUEST_RIP, rip);
-            vmcs::modify(INTERRUPTIBILITY, |word| word & !shadow.bits());
+            vmcs::modify(INTERRUPTIBILITY, |word| word & !Blocking::SHADOW.bits());
         });
     }
 

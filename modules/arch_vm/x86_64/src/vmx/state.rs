@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use axvm::{AxVMHal, HostPhysAddr, PCpuId, Result, vmid::Flush};
 
 use super::{
-    Features, Maps, check,
+    Features, Maps, check, control_register,
     controls::EntryControls,
     cpu::{self, Scope},
     entry, exit,
@@ -374,7 +374,7 @@ impl<H: AxVMHal> Vmx<H> {
                 if exit == Exit::Host {
                     self.ticks = 0;
                 }
-                self.control_register(exit, frame)
+                control_register::finish(exit, frame)
             }
         }
     }
