@@ -6,6 +6,7 @@
 //! deadlines). Only this folder, the boot sequence and the platform crate name
 //! ArceOS. What is a function of values is tested on the host.
 
+pub mod parking;
 pub mod pool;
 pub mod shares;
 

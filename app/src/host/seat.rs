@@ -25,6 +25,7 @@ use spin::Once;
 use super::{
     alarm::HostAlarm,
     event::{self, Sleeper},
+    parking::Parking,
     shares::{Orders, SeatId, Shares, WEIGHT},
 };
 
@@ -32,13 +33,12 @@ use super::{
 pub(super) struct Seat {
     id: SeatId,
     task: Arc<dyn VCpuTask>,
-    /// It has been given a CPU, and its thread has not gone on yet.
-    is_called: AtomicBool,
     /// The CPU that it was given last.
     cpu: AtomicUsize,
     /// What it is about to rest for has come already.
     is_woken: AtomicBool,
-    parked: SpinNoIrq<Option<Sleeper>>,
+    /// Whether it has been given a CPU that its thread has not gone on on yet.
+    parking: SpinNoIrq<Parking<Sleeper>>,
 }
 
 /// The books, and whom they are about.
@@ -124,10 +124,9 @@ impl Seat {
         let seat = Arc::new(Self {
             id: board.shares.add(cpus, WEIGHT),
             task,
-            is_called: AtomicBool::new(false),
             cpu: AtomicUsize::new(0),
             is_woken: AtomicBool::new(false),
-            parked: SpinNoIrq::new(None),
+            parking: SpinNoIrq::default(),
         });
         board.seats.push(seat.clone());
         seat
@@ -197,11 +196,8 @@ impl Seat {
     /// Waits to be called, and goes on on the CPU that it was given.
     fn park(&self) {
         block_on(poll_fn(|context| {
-            if self.is_called.swap(false, Ordering::AcqRel) {
-                return Poll::Ready(());
-            }
-            *self.parked.lock() = Some(Sleeper::current(context));
-            match self.is_called.swap(false, Ordering::AcqRel) {
+            let sleeper = Sleeper::current(context);
+            match self.parking.lock().is_called(sleeper) {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }
@@ -216,9 +212,8 @@ impl Seat {
     /// Lets the thread go on on a CPU.
     fn call(&self, cpu: usize) {
         self.cpu.store(cpu, Ordering::Relaxed);
-        let parked = self.parked.lock().clone();
-        self.is_called.store(true, Ordering::Release);
-        match parked {
+        let sleeper = self.parking.lock().call();
+        match sleeper {
             Some(thread) => thread.wake_on(cpu),
             None => event::tell_cpu(cpu),
         }
