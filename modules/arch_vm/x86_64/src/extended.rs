@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use axvm::{AxVCpuHal, Result};
 
 use crate::{
+    bytes::put,
     frames::Frames,
     insn::Vector,
     regs::{self, CR4},
@@ -215,12 +216,6 @@ fn set(bytes: &mut [u8], (start, size): (usize, usize), register: u8, words: &[u
     let to = start.saturating_add(usize::from(register).wrapping_mul(size));
     for (at, word) in (to..).step_by(8).zip(words) {
         put(bytes, at, &word.to_le_bytes());
-    }
-}
-
-fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
-    for (slot, byte) in bytes.iter_mut().skip(at).zip(value) {
-        *slot = *byte;
     }
 }
 

@@ -26,6 +26,7 @@ extern crate alloc;
 extern crate std;
 
 mod backend;
+mod bytes;
 mod chosen;
 mod cpuid;
 mod debug;

@@ -13,7 +13,7 @@ use axdevice::GuestMemory;
 use axvm::{AxVMHal, GuestPhysAddr};
 use bitflags::bitflags;
 
-use crate::{backend::Backend, vcpu::VCpu};
+use crate::{backend::Backend, bytes::put, vcpu::VCpu};
 
 /// The name of the interface.
 pub(crate) const SIGNATURE: &[u8; 12] = b"KVMKVMKVM\0\0\0";
@@ -118,11 +118,6 @@ fn wall_clock(start_ns: u64) -> [u8; WALL_CLOCK_BYTES] {
     put(&mut bytes, 4, &(seconds as u32).to_le_bytes());
     put(&mut bytes, 8, &(ns as u32).to_le_bytes());
     bytes
-}
-
-fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
-    let slots = bytes.iter_mut().skip(at);
-    slots.zip(value).for_each(|(slot, byte)| *slot = *byte);
 }
 
 /// Returns how ticks become nanoseconds: shifted left, or right if negative, and

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     exit::Exit,
+    bytes::put,
     frame::{Frame, RSP},
     frames::{Frames, PAGE_BYTES},
     irqchip::lapic::{Mode, Page},
@@ -117,9 +118,7 @@ impl<H: AxVMHal> Vmx<H> {
         let mut frames = Frames::new(hal, FRAMES)?;
         for region in [VMCS, OPERATION] {
             let start = region.saturating_mul(PAGE_BYTES);
-            let slots = frames.bytes().iter_mut().skip(start);
-            let revision = features.revision.to_le_bytes();
-            slots.zip(revision).for_each(|(slot, byte)| *slot = byte);
+            put(frames.bytes(), start, &features.revision.to_le_bytes());
         }
         let vmx = Self {
             hal: hal.clone(),

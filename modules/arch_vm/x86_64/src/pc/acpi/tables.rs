@@ -19,11 +19,14 @@ use acpi_tables::{
 };
 
 use super::{dsdt, pm};
-use crate::pc::{
-    boot::Chunk,
-    layout::{self, ACPI_TABLES},
-    ports::{self, irq},
-    rtc::CENTURY,
+use crate::{
+    bytes::put,
+    pc::{
+        boot::Chunk,
+        layout::{self, ACPI_TABLES},
+        ports::{self, irq},
+        rtc::CENTURY,
+    },
 };
 
 const OEM: [u8; 6] = *b"AXHIVE";
@@ -208,11 +211,6 @@ fn rsdp(rsdt: u32, xsdt: u32) -> [u8; RSDP_BYTES] {
     let all = checksum(&bytes);
     put(&mut bytes, RSDP_CHECKSUM_EXTENDED, &[all]);
     bytes
-}
-
-fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
-    let slots = bytes.iter_mut().skip(at);
-    slots.zip(value).for_each(|(slot, byte)| *slot = *byte);
 }
 
 /// Returns what makes the bytes sum to zero.
