@@ -16,6 +16,8 @@ fn main() {}
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod accesses;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod control;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod device;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod execute;
@@ -55,6 +57,11 @@ fn sequence(machine: &'static Machine) -> Result<Ending, Failure> {
         return Ok(Ending::Done);
     }
     execute::init();
+    if machine.command_line.has("cr4") {
+        control::features()?;
+        return Ok(Ending::Done);
+    }
+    control::run()?;
     privileged::run()?;
     registers::run()?;
     accesses::run()?;

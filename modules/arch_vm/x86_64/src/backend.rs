@@ -214,6 +214,8 @@ backend! {
         go_on_at(next: u64);
         /// Sets the flags.
         set_rflags(rflags: u64);
+        /// Sets CR4 when the guest has left for that; the caller has checked the value.
+        set_cr4(value: u64);
         /// Sets EFER; the caller has checked the value.
         set_efer(value: u64);
         /// Sets the page attribute table.

@@ -61,14 +61,15 @@ impl<H: AxVMHal> AxArchVCpu for X86VCpu<H> {
 
     fn new(config: CreateConfig<H>) -> Result<Self> {
         let machine = config.machine.clone();
+        let rights = *machine.cpuid.rights();
         let hardware = match &machine.maps {
             Maps::Svm(features, maps) => {
-                let svm = Svm::new(&machine.hal, *features, maps.clone())?;
+                let svm = Svm::new(&machine.hal, *features, maps.clone(), rights)?;
                 Hardware::Svm(VCpu::new(config, svm)?)
             }
             Maps::Vmx(features, maps) => {
                 let apic = config.interrupts.apic.page().clone();
-                let vmx = Vmx::new(&machine.hal, *features, maps.clone(), apic)?;
+                let vmx = Vmx::new(&machine.hal, *features, maps.clone(), apic, rights)?;
                 Hardware::Vmx(VCpu::new(config, vmx)?)
             }
         };

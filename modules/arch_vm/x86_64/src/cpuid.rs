@@ -16,6 +16,7 @@ use axvm::VCpuId;
 use crate::{
     paravirt,
     regs::{self, Leaf},
+    rights::Rights,
 };
 
 /// How fast the clocks of a guest are.
@@ -144,6 +145,7 @@ pub(crate) struct Cpuid {
     states: [Leaf; STATE_COUNT],
     cpus: u32,
     rates: Rates,
+    rights: Rights,
 }
 
 impl Cpuid {
@@ -156,6 +158,7 @@ impl Cpuid {
             states: states(),
             cpus,
             rates,
+            rights: Rights::default(),
         };
         for (leaf, slot) in (0..).zip(&mut cpuid.basic) {
             *slot = basic(leaf, cpus, rates);
@@ -163,7 +166,25 @@ impl Cpuid {
         for (leaf, slot) in (EXTENDED_FIRST..).zip(&mut cpuid.extended) {
             *slot = extended(leaf, cpus);
         }
+        cpuid.rights = Rights::of(|leaf, subleaf| cpuid.same(leaf, subleaf), regs::cpuid);
         cpuid
+    }
+
+    /// Returns the bits of control registers that guests may set.
+    pub(crate) fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// Returns the part of a leaf that is the same for each vCPU.
+    fn same(&self, leaf: u32, subleaf: u32) -> Leaf {
+        let found = match leaf {
+            EXTENDED_FIRST.. => self.extended.get((leaf & !EXTENDED_FIRST) as usize),
+            _ => self.basic.get(leaf as usize),
+        };
+        match (leaf, subleaf) {
+            (LEAF_STRUCTURED | LEAF_POWER, 1..) => [0; 4],
+            _ => found.copied().unwrap_or_default(),
+        }
     }
 
     /// Returns a leaf that is the same for each vCPU and subleaf.
@@ -180,14 +201,9 @@ impl Cpuid {
 
     /// Returns what a vCPU sees.
     pub(crate) fn get(&self, leaf: u32, subleaf: u32, vcpu: &Dynamic) -> Leaf {
-        let found = match leaf {
-            EXTENDED_FIRST.. => self.extended.get((leaf & !EXTENDED_FIRST) as usize),
-            _ => self.basic.get(leaf as usize),
-        };
-        let stored = found.copied().unwrap_or_default();
+        let stored = self.same(leaf, subleaf);
         match leaf {
             LEAF_FEATURES => features_of(stored, vcpu),
-            LEAF_STRUCTURED | LEAF_POWER if subleaf != 0 => [0; 4],
             LEAF_TOPOLOGY => self.topology(subleaf, vcpu),
             LEAF_STATES => self.states_of(subleaf, vcpu),
             HYPERVISOR_FIRST..=PARAVIRT_FEATURES => self.hypervisor(leaf),

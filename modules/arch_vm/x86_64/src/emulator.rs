@@ -31,8 +31,6 @@ use crate::{
     walk::{Paging, Purpose},
 };
 
-/// The highest that CR8 can be.
-const TASK_PRIORITY_MAX: u8 = 15;
 /// So many elements of a string come before the host's interrupts are looked at.
 const ELEMENTS_AT_ONCE: usize = 64;
 /// The states of XCR0 that VEX's instructions use.
@@ -83,28 +81,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         }
     }
 
-    /// Carries out MOV to CR8.
-    #[cold]
-    pub(crate) fn write_task_priority(&mut self) -> Step {
-        let bytes = match self.instruction_bytes() {
-            Ok(bytes) => bytes,
-            Err(refusal) => return self.refuse(refusal),
-        };
-        let Some((from, length)) = insn::move_to_control(&bytes, self.backend.code_size()) else {
-            return self.refuse(Refusal::Changed);
-        };
-        match u8::try_from(self.frame.get(from)) {
-            Ok(priority @ 0..=TASK_PRIORITY_MAX) => {
-                self.backend.set_task_priority(priority);
-                self.take_task_priority();
-                let next = self.backend.rip().wrapping_add(length.into());
-                self.done_at(next, ExitKind::SysReg)
-            }
-            _ => self.fault(Exception::PROTECTION),
-        }
-    }
-
-    fn refuse(&mut self, refusal: Refusal) -> Step {
+    pub(crate) fn refuse(&mut self, refusal: Refusal) -> Step {
         match refusal {
             Refusal::Page(address, code) => {
                 self.backend.set_cr2(address);
@@ -128,7 +105,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     }
 
     /// Returns the bytes at the guest's RIP, zeros behind what can be read.
-    fn instruction_bytes(&self) -> Result<[u8; LENGTH_MAX], Refusal> {
+    pub(crate) fn instruction_bytes(&self) -> Result<[u8; LENGTH_MAX], Refusal> {
         let mut bytes = [0; LENGTH_MAX];
         if let Some(fetched) = self.backend.fetched() {
             for (slot, byte) in bytes.iter_mut().zip(fetched) {
@@ -164,10 +141,9 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     }
 
     fn is_canonical(&self, address: u64) -> bool {
-        let is_deep = bits::<CR4::Register>(self.backend.cr4()).is_set(CR4::LA57);
-        let unused = if is_deep { 7 } else { 16 };
-        let cut = address.wrapping_shl(unused) as i64;
-        self.backend.code_size() != CodeSize::Bits64 || cut.wrapping_shr(unused) as u64 == address
+        const UNUSED: u32 = 16;
+        let cut = address.wrapping_shl(UNUSED) as i64;
+        self.backend.code_size() != CodeSize::Bits64 || cut.wrapping_shr(UNUSED) as u64 == address
     }
 
     /// Carries out an instruction; of a repeated one some elements, as long as nobody

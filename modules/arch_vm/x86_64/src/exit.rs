@@ -14,6 +14,8 @@ pub(crate) enum Exit {
     Window,
     /// The guest writes CR8.
     TaskPriority,
+    /// The guest writes CR4.
+    WriteCr4,
     /// The guest is about to return from its NMI.
     NmiReturns,
     /// The guest has ended its NMI.

@@ -74,6 +74,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             }
             Exit::NmiReturns => self.nmi_returns(),
             Exit::TaskPriority => self.write_task_priority(),
+            Exit::WriteCr4 => self.write_cr4(),
             Exit::EndOfLevel(vector) => self.level_ends(vector),
             Exit::ApicWritten(offset) => self.apic_written(offset),
             Exit::SetXcr => self.set_xcr(),
@@ -332,14 +333,10 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
 
     /// Writes EFER: long mode cannot be switched while paging is on.
     fn set_efer(&mut self, value: u64) -> Option<()> {
-        const KNOWN: u64 = EFER::SCE::SET.value
-            | EFER::LME::SET.value
-            | EFER::LMA::SET.value
-            | EFER::NXE::SET.value;
         let old = self.backend.efer();
         let is_paged = bits::<CR0::Register>(self.backend.cr0()).is_set(CR0::PG);
         let switches = (old ^ value) & EFER::LME::SET.value != 0;
-        if value & !KNOWN != 0 || is_paged && switches {
+        if value & !self.machine.cpuid.rights().efer != 0 || is_paged && switches {
             return None;
         }
         let active = EFER::LMA::SET.value;

@@ -28,6 +28,7 @@ extern crate std;
 mod backend;
 mod bytes;
 mod chosen;
+mod control_registers;
 mod cpuid;
 mod debug;
 mod emulator;
@@ -52,6 +53,7 @@ mod paravirt;
 mod pc;
 mod percpu;
 mod regs;
+mod rights;
 mod svm;
 #[cfg(test)]
 mod testing;

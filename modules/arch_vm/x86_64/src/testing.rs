@@ -23,7 +23,11 @@ impl ConsoleOutput for NoScreen {
 fn describe_cpu() {
     set_cpuid(1, 0, [0x0080_0f12, 0x800, 1 << 26, 0x0789_f9ff]);
     set_cpuid(0xd, 0, [3, 0, 0, 0]);
-    set_cpuid(0x8000_0001, 0, [0, 0, 1 << 2, 1 << 27 | 1 << 29]);
+    set_cpuid(
+        0x8000_0001,
+        0,
+        [0, 0, 1 << 2, 1 << 11 | 1 << 20 | 1 << 27 | 1 << 29],
+    );
     set_cpuid(0x8000_000a, 0, [0, 16, 0, 1]);
 }
 

@@ -19,6 +19,7 @@ use crate::{
 type VCpu = crate::vcpu::VCpu<StdHost, Svm<StdHost>>;
 
 const INTR: u64 = 0x60;
+const CR4_WRITE: u64 = 0x14;
 const CR8_WRITE: u64 = 0x18;
 const CPUID: u64 = 0x72;
 const DEBUG: u64 = 0x41;
@@ -386,6 +387,41 @@ fn a_guest_leaves_to_lower_cr8_below_what_waits() {
         vcpu.show_interrupts();
         assert_eq!(vcpu.backend.window(), (true, true));
     });
+}
+
+#[test]
+fn a_guest_sets_of_cr4_what_it_is_shown_and_nothing_else() {
+    const PAE_PGE: u64 = 1 << 5 | 1 << 7;
+    let bit = |number: u32| 1_u64 << number;
+    with_bound_vcpu(0, |vcpu| {
+        write_code(vcpu, &[0x0f, 0x22, 0xe1]); // mov cr4, ecx
+        let write = |vcpu: &mut VCpu, value| {
+            vcpu.frame.set(RCX, value);
+            assert_eq!(leave(vcpu, CR4_WRITE, [0; 2]), Step::Resume);
+            vcpu.backend.event()
+        };
+        assert_eq!(write(vcpu, PAE_PGE), None);
+        assert_eq!(
+            (vcpu.backend.cr4(), vcpu.backend.rip()),
+            (PAE_PGE, ENTRY + 3)
+        );
+        assert!(vcpu.backend.forgets(), "what it knew of the guest's tables");
+        // 57 bits, VMX, process contexts, keys of both kinds, shadow stacks, none.
+        for hidden in [12, 13, 17, 22, 24, 23, 15, 31].map(bit) {
+            assert_eq!(write(vcpu, PAE_PGE | hidden), PROTECTION, "{hidden:#x}");
+            assert_eq!((vcpu.backend.cr4(), vcpu.backend.rip()), (PAE_PGE, ENTRY));
+        }
+        vcpu.backend.set_efer(bit(8) | bit(10));
+        assert_eq!(write(vcpu, bit(7)), PROTECTION, "long mode needs PAE");
+    });
+}
+
+#[test]
+fn writes_of_cr4_leave_only_where_the_cpu_has_more_than_its_guests() {
+    let leaves = || with_bound_vcpu(0, |vcpu| vcpu.backend.leaves_for_cr4());
+    assert!(!leaves());
+    regs::set_cpuid(7, 0, [0, 0, 1 << 3, 0]);
+    assert!(leaves(), "protection keys");
 }
 
 #[test]

@@ -108,7 +108,6 @@ impl Paging {
         let is_long = bits::<EFER::Register>(self.efer).is_set(EFER::LMA);
         let (levels, index_bits, entry_bytes) = match (is_paged, is_long) {
             (false, _) => return None,
-            (true, true) if cr4.is_set(CR4::LA57) => (5, 9, 8),
             (true, true) => (4, 9, 8),
             (true, false) if cr4.is_set(CR4::PAE) => (3, 9, 8),
             (true, false) => (2, 10, 4),
@@ -208,7 +207,7 @@ impl Paging {
         };
         let of_level = match (shape.levels, level, is_leaf) {
             (2, 1, true) => LARGE_4M,
-            (4.., 3.., _) => Entry::LARGE.bits(),
+            (4, 3, _) => Entry::LARGE.bits(),
             (3.., 2, true) => LARGE_1G,
             (3.., 1, true) => LARGE_2M,
             _ => 0,

@@ -12,6 +12,7 @@ use crate::{
     regs::bits,
 };
 
+const CR4_WRITE: u64 = 0x14;
 const CR8_WRITE: u64 = 0x18;
 const DEBUG_REGISTERS: core::ops::RangeInclusive<u64> = 0x20..=0x3f;
 const EXCEPTION_DEBUG: u64 = 0x41;
@@ -75,6 +76,7 @@ fn rare(code: u64, control: &Control) -> Exit {
         _ if code as u32 == INVALID => Exit::Failed(code),
         IRET => Exit::NmiReturns,
         CR8_WRITE => Exit::TaskPriority,
+        CR4_WRITE => Exit::WriteCr4,
         XSETBV => Exit::SetXcr,
         WBINVD | INVD => Exit::Skip(2),
         RDPMC => Exit::Protection,

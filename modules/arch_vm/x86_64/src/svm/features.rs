@@ -119,6 +119,7 @@ mod tests {
     use crate::{
         exit::Event,
         regs::set_cpuid,
+        rights::Rights,
         svm::{Maps, Svm, vmcb::tlb},
         testing::host,
     };
@@ -138,7 +139,7 @@ mod tests {
     fn svm(features: Features) -> Svm<StdHost> {
         let host = host();
         let maps = Arc::new(Maps::new(&host).unwrap());
-        Svm::new(&host, features, maps).unwrap()
+        Svm::new(&host, features, maps, Rights::default()).unwrap()
     }
 
     #[test]

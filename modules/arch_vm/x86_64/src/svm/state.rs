@@ -27,6 +27,7 @@ use crate::{
     irqchip::lapic::{Given, Mode},
     pc::boot::{self, BootState},
     regs::{self, EFER, Msr, RFLAGS, bits},
+    rights::Rights,
     vcpu::VCpu,
 };
 
@@ -36,8 +37,10 @@ const GUEST: usize = 0;
 const HOST: usize = 1;
 const SAVE_AREA: usize = 2;
 
-/// Of the control registers only CR8 is ever intercepted.
+/// Of the control registers only CR8 is ever intercepted, and CR4 on a CPU of which
+/// guests do not have all.
 const CR8_WRITES: u32 = 1 << 24;
+const CR4_WRITES: u32 = 1 << 20;
 const ALL_DEBUG_REGISTERS: u32 = u32::MAX;
 /// #DB and #AC, which could keep a CPU busy for ever, and machine checks.
 const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
@@ -54,6 +57,7 @@ const ATTRIBUTE_BIG: u16 = 1 << 10;
 /// One vCPU in SVM.
 pub(crate) struct Svm<H: AxVMHal> {
     features: Features,
+    rights: Rights,
     /// The block points to them.
     _maps: Arc<Maps<H>>,
     frames: Frames<H>,
@@ -63,11 +67,17 @@ pub(crate) struct Svm<H: AxVMHal> {
 
 impl<H: AxVMHal> Svm<H> {
     /// Makes the block of a vCPU.
-    pub(crate) fn new(hal: &H, features: Features, maps: Arc<Maps<H>>) -> Result<Self> {
+    pub(crate) fn new(
+        hal: &H,
+        features: Features,
+        maps: Arc<Maps<H>>,
+        rights: Rights,
+    ) -> Result<Self> {
         let frames = Frames::new(hal, FRAMES)?;
         let block = frames.pointer(GUEST) as usize;
         let mut svm = Self {
             features,
+            rights,
             frames,
             _maps: maps.clone(),
             block,
@@ -137,11 +147,15 @@ impl<H: AxVMHal> Svm<H> {
         (save.star, save.lstar, save.cstar, save.sfmask) = (0, 0, 0, 0);
         save.kernel_gs_base = 0;
         (save.sysenter_cs, save.sysenter_esp, save.sysenter_eip) = (0, 0, 0);
+        let is_cr4_cut = self.rights.is_cr4_cut;
         let control = &mut self.vmcb_mut().control;
         (control.event, control.shadow) = (0, 0);
         control.vintr = VINTR::MASKING::SET.value;
         control.intercept_first = first_intercepts().value;
-        control.intercept_cr = 0;
+        control.intercept_cr = match is_cr4_cut {
+            true => CR4_WRITES,
+            false => 0,
+        };
         control.clean = 0;
     }
 
@@ -303,6 +317,15 @@ impl<H: AxVMHal> Svm<H> {
 
     pub(crate) fn cr4(&self) -> u64 {
         self.save().cr4
+    }
+
+    /// Sets CR4; the caller has checked the value. As with the instruction, the TLB
+    /// forgets what it knows of this guest.
+    pub(crate) fn set_cr4(&mut self, value: u64) {
+        self.save_mut().cr4 = value;
+        let asid = self.vmcb().control.asid;
+        self.set_address_space(asid, Flush::OwnTables);
+        self.changed(CLEAN::CONTROL_REGISTERS::SET);
     }
 
     /// Returns EFER as the guest sees it.
@@ -600,6 +623,11 @@ impl<H: AxVMHal> Svm<H> {
         let control = &self.vmcb().control;
         let is_open = control.intercept_first & FIRST::VINTR::SET.value != 0;
         (is_open, control.intercept_cr & CR8_WRITES != 0)
+    }
+
+    /// Tells whether the guest leaves when it writes CR4.
+    pub(crate) fn leaves_for_cr4(&self) -> bool {
+        self.vmcb().control.intercept_cr & CR4_WRITES != 0
     }
 
     /// Tells whether the TLB forgets something on the next entry.

@@ -13,8 +13,8 @@ use super::{
     controls::{self, EPT_VIOLATION, EVENT, IO, REASON, TASK},
     cpu,
     fields::{
-        EXIT_EVENT, EXIT_LENGTH, EXIT_REASON, GUEST_PHYSICAL_ADDRESS, GUEST_RIP, QUALIFICATION,
-        VECTORING_EVENT,
+        EXIT_ERROR, EXIT_EVENT, EXIT_LENGTH, EXIT_REASON, GUEST_PHYSICAL_ADDRESS, GUEST_RIP,
+        QUALIFICATION, VECTORING_EVENT,
     },
     vmcs,
 };
@@ -66,6 +66,7 @@ const UMWAIT: u32 = 67;
 const TPAUSE: u32 = 68;
 
 const VECTOR_DEBUG: u32 = 1;
+const VECTOR_PROTECTION: u32 = 13;
 const VECTOR_ALIGNMENT: u32 = 17;
 
 /// Says what an exit was; one at a control register is the caller's.
@@ -146,6 +147,10 @@ fn event() -> Exit {
             Exit::Exception(Exception::DEBUG)
         }
         VECTOR_ALIGNMENT => Exit::Exception(Exception::ALIGNMENT),
+        VECTOR_PROTECTION => Exit::Exception(Exception {
+            error: Some(vmcs::read(EXIT_ERROR)),
+            ..Exception::PROTECTION
+        }),
         vector => Exit::Unknown(EXCEPTION_OR_NMI.into(), vector.into()),
     }
 }

@@ -123,6 +123,7 @@ pub(super) const SECONDARY_CONTROLS: Field<u32> = field(0x401e);
 pub(super) const INSTRUCTION_ERROR: Field<u32> = field(0x4400);
 pub(super) const EXIT_REASON: Field<u32> = field(0x4402);
 pub(super) const EXIT_EVENT: Field<u32> = field(0x4404);
+pub(super) const EXIT_ERROR: Field<u32> = field(0x4406);
 pub(super) const VECTORING_EVENT: Field<u32> = field(0x4408);
 pub(super) const VECTORING_ERROR: Field<u32> = field(0x440a);
 pub(super) const EXIT_LENGTH: Field<u32> = field(0x440c);

@@ -80,6 +80,9 @@ impl<H: AxVMHal> Vmx<H> {
         self.on(|| vmcs::read(GUEST_CR4) & !CR4_OWNED | vmcs::read(CR4_SHADOW) & CR4_OWNED)
     }
 
+    /// Is not asked for: a write that is allowed does not leave.
+    pub(crate) fn set_cr4(&mut self, _value: u64) {}
+
     pub(crate) fn efer(&self) -> u64 {
         self.on(|| vmcs::read(GUEST_EFER))
     }

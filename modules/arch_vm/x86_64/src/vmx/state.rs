@@ -15,7 +15,8 @@ use alloc::sync::Arc;
 use axvm::{AxVMHal, HostPhysAddr, PCpuId, Result, vmid::Flush};
 
 use super::{
-    Features, Maps, check, control_register,
+    Features, Maps, check,
+    control_register::Trial,
     controls::EntryControls,
     cpu::{self, Scope},
     entry, exit,
@@ -35,13 +36,14 @@ use super::{
     vmcs,
 };
 use crate::{
-    exit::Exit,
     bytes::put,
+    exit::Exit,
     frame::{Frame, RSP},
     frames::{Frames, PAGE_BYTES},
     irqchip::lapic::{Mode, Page},
     pc::boot::BootState,
     regs::{self, CR0, CR4},
+    rights::Rights,
     vcpu::VCpu,
 };
 
@@ -81,6 +83,7 @@ pub(super) struct Pending {
 pub(crate) struct Vmx<H: AxVMHal> {
     hal: H,
     pub(super) features: Features,
+    rights: Rights,
     /// The VMCS points to it, and to the registers of the local APIC.
     pub(super) maps: Arc<Maps<H>>,
     pub(super) apic: Page<H>,
@@ -91,6 +94,8 @@ pub(crate) struct Vmx<H: AxVMHal> {
     pub(super) here: Option<PCpuId>,
     is_launched: bool,
     pub(super) pending: Pending,
+    /// What the CPU was left to try.
+    pub(super) trial: Option<Trial>,
     /// What the timer was set to, or 0.
     ticks: u32,
     /// CR8 may not fall below it without an exit.
@@ -114,6 +119,7 @@ impl<H: AxVMHal> Vmx<H> {
         features: Features,
         maps: Arc<Maps<H>>,
         apic: Page<H>,
+        rights: Rights,
     ) -> Result<Self> {
         let mut frames = Frames::new(hal, FRAMES)?;
         for region in [VMCS, OPERATION] {
@@ -123,6 +129,7 @@ impl<H: AxVMHal> Vmx<H> {
         let vmx = Self {
             hal: hal.clone(),
             features,
+            rights,
             maps,
             apic,
             apic_mode: Mode::Disabled,
@@ -130,6 +137,7 @@ impl<H: AxVMHal> Vmx<H> {
             here: None,
             is_launched: false,
             pending: Pending::default(),
+            trial: None,
             ticks: 0,
             threshold: 0,
             vpid: 1,
@@ -187,11 +195,11 @@ impl<H: AxVMHal> Vmx<H> {
         vmcs::write(PRIMARY_CONTROLS, features.primary);
         vmcs::write(EXIT_CONTROLS, features.exit);
         vmcs::write(ENTRY_CONTROLS, features.entry);
-        vmcs::write(EXCEPTION_BITMAP, EXCEPTIONS);
         self.write_apic_controls();
         vmcs::write(VIRTUAL_APIC, self.apic.physical());
         vmcs::write(CR0_MASK, CR0_OWNED);
-        vmcs::write(CR4_MASK, CR4_OWNED);
+        // What the guest has not got, VMXE included, cannot be set.
+        vmcs::write(CR4_MASK, !self.rights.cr4);
         vmcs::write(LINK_POINTER, u64::MAX);
         vmcs::write(VPID, self.vpid);
     }
@@ -209,7 +217,7 @@ impl<H: AxVMHal> Vmx<H> {
 
     /// Puts all registers to where the guest starts.
     pub(crate) fn start(&mut self, state: &BootState) {
-        self.pending = Pending::default();
+        (self.pending, self.trial) = (Pending::default(), None);
         (self.rip, self.rflags) = (state.rip, state.rflags);
         self.moved = [0; MOVED.len()];
         self.on(|| self.write_start(state));
@@ -253,6 +261,7 @@ impl<H: AxVMHal> Vmx<H> {
         vmcs::write(ACTIVITY, 0);
         vmcs::write(PENDING_DEBUG, 0);
         vmcs::write(PRIMARY_CONTROLS, self.features.primary);
+        vmcs::write(EXCEPTION_BITMAP, EXCEPTIONS);
     }
 
     /// Comes to this CPU.
@@ -373,7 +382,7 @@ impl<H: AxVMHal> Vmx<H> {
                 if exit == Exit::Host {
                     self.ticks = 0;
                 }
-                control_register::finish(exit, frame)
+                self.finish(exit, frame)
             }
         }
     }

@@ -12,10 +12,10 @@ use super::{
     Features, Maps, Vmx,
     controls::{Primary, Secondary},
     fields::{
-        ENTRY_EVENT, EOI_EXITS, EXIT_LENGTH, EXIT_REASON, GUEST_CR0, GUEST_CR4,
-        GUEST_PHYSICAL_ADDRESS, GUEST_RIP, GUEST_SS, GUEST_TR, INTERRUPT_STATUS, INTERRUPTIBILITY,
-        MSR_BITMAP, PREEMPTION_TIMER, PRIMARY_CONTROLS, QUALIFICATION, SECONDARY_CONTROLS,
-        TPR_THRESHOLD, VECTORING_ERROR, VECTORING_EVENT,
+        CR4_MASK, ENTRY_EVENT, EOI_EXITS, EXCEPTION_BITMAP, EXIT_EVENT, EXIT_LENGTH, EXIT_REASON,
+        GUEST_CR0, GUEST_CR4, GUEST_PHYSICAL_ADDRESS, GUEST_RIP, GUEST_SS, GUEST_TR,
+        INTERRUPT_STATUS, INTERRUPTIBILITY, MSR_BITMAP, PREEMPTION_TIMER, PRIMARY_CONTROLS,
+        QUALIFICATION, SECONDARY_CONTROLS, TPR_THRESHOLD, VECTORING_ERROR, VECTORING_EVENT,
     },
     vmcs,
 };
@@ -25,6 +25,7 @@ use crate::{
     frame::{Frame, RBX},
     irqchip::lapic::{Given, Mode, Page},
     pc::boot::BootState,
+    rights::Rights,
     testing::host,
 };
 
@@ -38,6 +39,14 @@ pub(super) fn state() -> BootState {
     }
 }
 
+/// PAE is what its guests have.
+fn rights() -> Rights {
+    Rights {
+        cr4: 1 << 5,
+        ..Rights::default()
+    }
+}
+
 /// Makes a vCPU that is bound and at its start.
 pub(super) fn bound(state: &BootState) -> Vmx<StdHost> {
     let host = host();
@@ -46,7 +55,7 @@ pub(super) fn bound(state: &BootState) -> Vmx<StdHost> {
     let table = Stage2::new(&host, nested).unwrap();
     let maps = Arc::new(Maps::new(&host, features, (table.root_paddr(), nested)).unwrap());
     let apic = Page::new(&host).unwrap();
-    let mut vmx = Vmx::new(&host, features, maps, apic).unwrap();
+    let mut vmx = Vmx::new(&host, features, maps, apic, rights()).unwrap();
     vmx.start(state);
     vmx.bind();
     vmx
@@ -164,8 +173,46 @@ fn a_write_that_changes_ne_is_left_to_the_cpu() {
         assert_eq!(vmx.rip(), ENTRY, "executed again");
         assert_eq!(vmcs::read(GUEST_CR0), before);
     }
-    // CR4.VMXE.
+    // CR4.
+    assert_eq!(
+        vmcs::read(CR4_MASK),
+        !(1 << 5),
+        "VMXE and what is hidden leave"
+    );
     assert_eq!(leave(&mut vmx, 28, 4), Exit::Protection);
+}
+
+#[test]
+fn a_write_of_ne_that_the_cpu_refuses_leaves_it_as_it_was() {
+    const NE: u64 = 1 << 5;
+    const FAULT: u32 = 1 << 31 | 1 << 11 | 3 << 8 | 13;
+    const FAULTS: u32 = 1 << 13;
+    let mut vmx = bound(&state());
+    let refused = |error| {
+        Exit::Exception(Exception {
+            error: Some(error),
+            ..Exception::PROTECTION
+        })
+    };
+    vmcs::write(EXIT_EVENT, FAULT);
+    for (delivering, rip, is_kept, exit) in [
+        (0, ENTRY, true, refused(0)),
+        (0, ENTRY + 3, false, refused(0)),
+        (1 << 31 | 0x20, ENTRY, true, Exit::Answered),
+    ] {
+        vmcs::write(GUEST_RIP, ENTRY);
+        vmcs::write(VECTORING_EVENT, 0);
+        vmx.start(&state());
+        assert_eq!(leave(&mut vmx, 28, 0), Exit::Answered);
+        assert_eq!(vmx.cr0() & NE, 0);
+        assert_eq!(leave(&mut vmx, 1, 0), Exit::Host, "before it is executed");
+        assert_ne!(vmcs::read(EXCEPTION_BITMAP) & FAULTS, 0);
+        vmcs::write(GUEST_RIP, rip);
+        vmcs::write(VECTORING_EVENT, delivering);
+        assert_eq!(leave(&mut vmx, 0, 0), exit);
+        assert_eq!(vmx.cr0() & NE != 0, is_kept);
+        assert_eq!(vmcs::read(EXCEPTION_BITMAP) & FAULTS, 0);
+    }
 }
 
 #[test]
