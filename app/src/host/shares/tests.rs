@@ -181,6 +181,12 @@ impl Sim {
         self.obey(orders);
     }
 
+    /// Sends an interrupt from the first CPU.
+    fn interrupt(&mut self, at: usize) {
+        let orders = self.shares.hurry(self.guests[at].id, 0, self.now_ns);
+        self.obey(orders);
+    }
+
     fn run_ms(&mut self, milliseconds: u64) {
         let end = self.now_ns + milliseconds * 1_000_000;
         while self.now_ns < end {
@@ -308,6 +314,21 @@ fn an_interrupt_brings_who_waits_to_run_instead_of_its_sender() {
         shares.give_up(sender, Progress::Moves, now).run,
         Some((target, 0))
     );
+}
+
+#[test]
+fn who_is_interrupted_all_the_time_gets_no_more_than_its_share() {
+    for cpus in 1..3 {
+        let mut sim = Sim::busy(cpus, 4);
+        for _ in 0..6_000 {
+            sim.interrupt(0);
+            sim.step();
+        }
+        let fair_ms = 75 * cpus as u64;
+        for ran_ms in sim.ran_ms() {
+            assert!(within(ran_ms, fair_ms, 6), "{:?}", sim.ran_ms());
+        }
+    }
 }
 
 #[test]
