@@ -37,7 +37,7 @@ const fn form(what: &'static str, bytes: &'static [u8], rax: u64, device: u32) -
     }
 }
 
-const FORMS: [Form; 45] = [
+const FORMS: [Form; 55] = [
     form("load", &[0x8b, 0x03], 0x8000_0011, OLD),
     form(
         "load to 64 bits",
@@ -84,6 +84,15 @@ const FORMS: [Form; 45] = [
     form("btr", &[0x0f, 0xba, 0x33, 4], ONE, 0x8000_0001),
     form("btc", &[0x0f, 0xba, 0x3b, 31], ONE, 0x0000_0011),
     form("bt", &[0x0f, 0xba, 0x23, 4], ONE, OLD),
+    form("shl", &[0xd1, 0x23], ONE, 0x0000_0022),
+    form("shr by a constant", &[0xc1, 0x2b, 4], ONE, 0x0800_0001),
+    // mov cl, 4; sar [rbx], cl
+    form("sar by cl", &[0xb1, 4, 0xd3, 0x3b], ONE, 0xf800_0001),
+    form("rol", &[0xc1, 0x03, 4], ONE, 0x0000_0118),
+    form("ror", &[0xd1, 0x0b], ONE, 0xc000_0008),
+    // stc; rcl [rbx], 1
+    form("rcl", &[0xf9, 0xd1, 0x13], ONE, 0x0000_0023),
+    form("rcr", &[0xf9, 0xd1, 0x1b], ONE, 0xc000_0008),
     form("stos", &[0xab], ONE, 0x1000_0005),
     form("lods", &[0xad], 0x8000_0011, OLD),
     form(
@@ -169,6 +178,29 @@ const FORMS: [Form; 45] = [
         &[0xf3, 0x0f, 0x10, 0x03, 0x66, 0x0f, 0x7e, 0xc0],
         0x8000_0011,
         OLD,
+    ),
+    // movlps xmm0, [rbx]; movd eax, xmm0
+    form(
+        "movlps",
+        &[0x0f, 0x12, 0x03, 0x66, 0x0f, 0x7e, 0xc0],
+        0x8000_0011,
+        OLD,
+    ),
+    // movhpd xmm0, [rbx]; movhlps xmm0, xmm0; movd eax, xmm0
+    form(
+        "movhpd",
+        &[
+            0x66, 0x0f, 0x16, 0x03, 0x0f, 0x12, 0xc0, 0x66, 0x0f, 0x7e, 0xc0,
+        ],
+        0x8000_0011,
+        OLD,
+    ),
+    // movd xmm0, eax; movlhps xmm0, xmm0; movhps [rbx], xmm0
+    form(
+        "movhps",
+        &[0x66, 0x0f, 0x6e, 0xc0, 0x0f, 0x16, 0xc0, 0x0f, 0x17, 0x03],
+        ONE,
+        0x1000_0005,
     ),
     form(
         "from RAM",

@@ -240,6 +240,8 @@ mod tests {
             bytes,
             is_store: false,
             is_vex,
+            half: None,
+            other: 5,
         };
         extended.set_vector(load(true, 32), [1, 2, 3, 4]);
         assert_eq!(extended.vector(5), [1, 2, 3, 4]);

@@ -9,6 +9,7 @@
 use axvm::AccessWidth;
 use tock_registers::LocalRegisterCopy;
 
+use super::shift::Shift;
 use crate::{
     frame::mask,
     regs::{RFLAGS, bits},
@@ -34,9 +35,10 @@ pub(crate) enum Alu {
     BitSet,
     BitReset,
     BitComplement,
+    Shift(Shift),
 }
 
-type Flags = LocalRegisterCopy<u64, RFLAGS::Register>;
+pub(super) type Flags = LocalRegisterCopy<u64, RFLAGS::Register>;
 
 impl Alu {
     /// Returns the operation that the low three bits of an opcode's field say.
@@ -86,6 +88,7 @@ impl Alu {
             Self::Xor => logic(&mut flags, width, one ^ other),
             Self::And | Self::Test => logic(&mut flags, width, one & other),
             Self::Not => !one,
+            Self::Shift(shift) => shift.compute(&mut flags, width, (one, other)),
             Self::BitTest | Self::BitSet | Self::BitReset | Self::BitComplement => {
                 self.bit(&mut flags, one, bit_of(other, width))
             }
@@ -115,7 +118,7 @@ fn sign_bit(width: AccessWidth) -> u64 {
 }
 
 /// Sets what follows from a result alone.
-fn show(flags: &mut Flags, width: AccessWidth, result: u64) {
+pub(super) fn show(flags: &mut Flags, width: AccessWidth, result: u64) {
     let result = result & mask(width);
     let is_even = (result as u8).count_ones() & 1 == 0;
     flags.modify(

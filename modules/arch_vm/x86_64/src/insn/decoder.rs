@@ -11,9 +11,9 @@ use super::{
     cursor::Cursor,
     prefixes::{Prefixes, REX_B, REX_R, REX_W, REX_X},
     table::{self, Code, Row, Width},
-    vector::{self, Map, Size, Vector},
+    vector::{self, Half, Map, Size, Vector},
 };
-use crate::frame::{RAX, Reg, sign_extend};
+use crate::frame::{RAX, RCX, Reg, sign_extend};
 
 /// Everything but the opcode.
 struct Decoder<'a> {
@@ -81,12 +81,22 @@ impl<'a> Decoder<'a> {
         let mandatory = self.prefixes.mandatory();
         let (size, is_store) = vector::row(map, mandatory, opcode)?;
         let vex = self.prefixes.vex;
+        let half = match size {
+            Size::Low => Some(Half::Low),
+            Size::High => Some(Half::High),
+            _ => None,
+        };
+        let other = vex.map_or(0, |vex| vex.other);
+        let has_other = half.is_some() && !is_store;
+        if other != 0 && !has_other || half.is_some() && vex.is_some_and(|vex| vex.is_wide) {
+            return None;
+        }
         let bytes = match size {
             Size::Whole if vex.is_some_and(|vex| vex.is_wide) => 32,
             Size::Whole => 16,
             Size::General if self.prefixes.has_rex(REX_W) => 8,
             Size::Four | Size::General => 4,
-            Size::Eight => 8,
+            Size::Eight | Size::Low | Size::High => 8,
         };
         let register = self.modrm()?.register | self.prefixes.high(REX_R);
         self.memory()?;
@@ -95,6 +105,8 @@ impl<'a> Decoder<'a> {
             bytes,
             is_store,
             is_vex: vex.is_some(),
+            half,
+            other: if vex.is_some() { other } else { register },
         };
         let operands = (Operand::None, Operand::Memory);
         let width = AccessWidth::Qword;
@@ -148,6 +160,7 @@ impl<'a> Decoder<'a> {
             },
             Code::G => Operand::Register(self.register(width)?),
             Code::A => Operand::Register(Reg::new(RAX as u8)),
+            Code::C => Operand::Register(Reg::new(RCX as u8)),
             Code::Z => Operand::Register(Reg::new(opcode & 7 | self.prefixes.high(REX_B))),
             Code::I => Operand::Immediate(self.immediate(width)?),
             Code::Ib => Operand::Immediate(self.immediate(AccessWidth::Byte)?),

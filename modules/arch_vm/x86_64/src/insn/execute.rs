@@ -13,6 +13,7 @@ use axvm::{AccessWidth, GuestPhysAddr};
 
 use super::{
     Alu, Instruction, Operand, Operation, Repeat, SegmentName, Span, Vector, operands::Place,
+    vector::Half,
 };
 use crate::{
     exit::Exception,
@@ -204,7 +205,10 @@ impl<B: Bus> Executor<'_, B> {
     }
 
     fn store_vector(&mut self, vector: Vector) -> Result<(), Refusal> {
-        let value = self.bus.vector(vector)?;
+        let mut value = self.bus.vector(vector)?;
+        if let (Some(Half::High), [low, high, ..]) = (vector.half, &mut value) {
+            *low = *high;
+        }
         let span = self.memory(vector.bytes.into(), Purpose::Write)?;
         for (offset, width, value) in words(vector, value) {
             self.write_span(span.from(offset), width, value);
@@ -213,7 +217,8 @@ impl<B: Bus> Executor<'_, B> {
     }
 
     fn load_vector(&mut self, vector: Vector) -> Result<(), Refusal> {
-        self.bus.vector(vector)?;
+        let register = vector.other;
+        let [low, high, ..] = self.bus.vector(Vector { register, ..vector })?;
         let span = self.memory(vector.bytes.into(), Purpose::Read)?;
         let mut value = [0; 4];
         for (slot, (offset, width, _)) in value.iter_mut().zip(words(vector, [0; 4])) {
@@ -247,6 +252,12 @@ impl<B: Bus> Executor<'_, B> {
             from,
             width,
             repeat,
+        let [read, ..] = value;
+        match vector.half {
+            None => {}
+            Some(Half::Low) => value = [read, high, 0, 0],
+            Some(Half::High) => value = [low, read, 0, 0],
+        }
             ..
         } = *self.instruction;
         if !self.instruction.is_string() {

@@ -16,6 +16,7 @@ mod decoder;
 mod execute;
 mod operands;
 mod prefixes;
+mod shift;
 mod span;
 mod table;
 #[cfg(test)]

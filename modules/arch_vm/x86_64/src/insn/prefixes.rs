@@ -31,6 +31,8 @@ pub(super) struct Prefixes {
 pub(super) struct Vex {
     pub(super) map: Map,
     pub(super) is_wide: bool,
+    /// The register that is a third operand, or 0.
+    pub(super) other: u8,
 }
 
 pub(super) const REX_W: u8 = 1 << 3;
@@ -70,9 +72,9 @@ impl Prefixes {
         }
     }
 
-    /// Reads a VEX prefix and returns the opcode. There is none of three operands here.
+    /// Reads a VEX prefix and returns the opcode.
     fn take_vex(&mut self, first: u8, cursor: &mut Cursor<'_>) -> Option<u8> {
-        const UNUSED: u8 = 0xf;
+        const OTHER: u8 = 0xf;
         let second = cursor.byte()?;
         let (inverted, map, last) = match first {
             VEX_SHORT => (second >> 5 & REX_R | REX_X | REX_B, 1, second),
@@ -94,8 +96,13 @@ impl Prefixes {
             _ => return None,
         };
         let is_wide = last & 1 << 2 != 0;
-        self.vex = Some(Vex { map, is_wide });
-        (last >> 3 & UNUSED == UNUSED).then(|| cursor.byte())?
+        let other = !last >> 3 & OTHER;
+        self.vex = Some(Vex {
+            map,
+            is_wide,
+            other,
+        });
+        cursor.byte()
     }
 
     /// Returns what is part of a vector instruction's opcode.

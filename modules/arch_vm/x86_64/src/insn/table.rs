@@ -2,13 +2,12 @@
 //! One row for each opcode: what it does, with which operands, of which width.
 //!
 //! Operands are written as the manual's opcode maps write them. Left out is what
-//! nobody does with a device: far pointers, shifts and multiplications, x87 and
-//! MMX; and what is the guest's own affair before it reaches memory, such as I/O
+//! nobody does with a device: far pointers, multiplications, x87 and MMX; and what is the guest's own affair before it reaches memory, such as I/O
 //! instructions without strings.
 //!
 //! Spec: AMD64 APM 3, appendix A, "Opcode and Operand Encodings".
 
-use super::{Alu, CodeSize, Operation};
+use super::{Alu, CodeSize, Operation, shift::Shift};
 
 /// Where an operand is written in an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +21,8 @@ pub(super) enum Code {
     G,
     /// The accumulator.
     A,
+    /// The counter.
+    C,
     /// A general register, by the opcode's low bits.
     Z,
     /// A number of the operands' width, of at most 32 bits.
@@ -65,7 +66,7 @@ pub(super) type Row = (Operation, Code, Code, Width);
 
 /// Returns the row of an opcode of one byte; `group` is the next byte's field.
 pub(super) fn one_byte(opcode: u8, group: u8, size: CodeSize) -> Option<Row> {
-    use Code::{A, Dx, E, G, I, Ib, J, M, Next, None as Nothing, O, One, Stack, X, Y, Z};
+    use Code::{A, C, Dx, E, G, I, Ib, J, M, Next, None as Nothing, O, One, Stack, X, Y, Z};
     use Operation::{Call, Compute, Exchange, Move, MoveSigned};
     use Width::{Bit, Dword, Full, Port, Stack as Pushed};
     Some(match (opcode, group) {
@@ -98,8 +99,11 @@ pub(super) fn one_byte(opcode: u8, group: u8, size: CodeSize) -> Option<Row> {
         (0xaa | 0xab, _) => (Move, Y, A, Bit),
         (0xac | 0xad, _) => (Move, A, X, Bit),
         (0xae | 0xaf, _) => (Compute(Alu::Compare), A, Y, Bit),
+        (0xc0 | 0xc1, _) => (shift(group), M, Ib, Bit),
         (0xc3, _) => (Move, Next, Stack, Pushed),
         (0xc6 | 0xc7, 0) => (Move, M, I, Bit),
+        (0xd0 | 0xd1, _) => (shift(group), M, One, Bit),
+        (0xd2 | 0xd3, _) => (shift(group), M, C, Bit),
         (0xe8, _) => (Call, Nothing, J, Pushed),
         (0xf6 | 0xf7, 0 | 1) => (Compute(Alu::Test), M, I, Bit),
         (0xf6 | 0xf7, 2) => (Compute(Alu::Not), M, One, Bit),
@@ -111,6 +115,10 @@ pub(super) fn one_byte(opcode: u8, group: u8, size: CodeSize) -> Option<Row> {
         (0xff, 6) => (Move, Stack, E, Pushed),
         _ => return None,
     })
+}
+
+fn shift(group: u8) -> Operation {
+    Operation::Compute(Alu::Shift(Shift::of_group(group)))
 }
 
 /// Returns the row of an opcode behind 0f.

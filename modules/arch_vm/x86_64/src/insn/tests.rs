@@ -622,6 +622,52 @@ fn what_is_written_is_looked_for_to_be_written() {
         &[0x0f, 0xba, 0x27, 1],
     ] {
         assert_eq!(purpose(reads), Purpose::Read, "{reads:x?}");
+#[test]
+fn a_register_of_a_device_is_shifted() {
+    for (bytes, expected) in [
+        (&[0xd1, 0x27][..], 0x0000_0022),   // shl dword [rdi], 1
+        (&[0xc1, 0x2f, 0x24], 0x0800_0001), // shr, by 36 - 32
+        (&[0xd3, 0x3f], 0xf800_0001),       // sar, by cl
+        (&[0xd2, 0x07], 0x11),              // rol byte [rdi], cl
+        (&[0xd1, 0x17], 0x0000_0023),       // rcl with carry
+    ] {
+        let mut frame = Frame::default();
+        frame.set(RCX, 0xff04);
+        let mut flags = CARRY;
+        let written = run(bytes, &mut frame, &mut flags, 0x8000_0011);
+        assert_eq!(written, Some(expected), "{bytes:x?}");
+    }
+}
+
+#[test]
+fn half_a_vector_register_is_moved_and_the_other_stays() {
+    const LOW: u64 = 0x1111;
+    const HIGH: u64 = 0x2222;
+    const THERE: u64 = 0x3333;
+    let moved = |bytes: &[u8]| {
+        let mut memory = Memory::default();
+        memory.put(0x2000, &THERE.to_le_bytes());
+        memory.vectors[1] = [LOW, HIGH, 5, 6];
+        memory.vectors[9] = [7, 8, 9, 10];
+        step(bytes, &mut state(&[(RDI, 0x2000)]), &mut memory).unwrap();
+        (memory.vectors[1], memory.get(0x2000, 8))
+    };
+    let low = [THERE, HIGH, 0, 0];
+    let high = [LOW, THERE, 0, 0];
+    assert_eq!(moved(&[0x0f, 0x12, 0x0f]), (low, THERE), "movlps");
+    assert_eq!(moved(&[0x66, 0x0f, 0x16, 0x0f]), (high, THERE), "movhpd");
+    assert_eq!(moved(&[0x0f, 0x13, 0x0f]).1, LOW);
+    assert_eq!(moved(&[0x0f, 0x17, 0x0f]).1, HIGH);
+    // vmovhps xmm1, xmm9, [rdi]; vmovlpd [rdi], xmm1
+    let from_other = [7, THERE, 0, 0];
+    assert_eq!(moved(&[0xc5, 0xb0, 0x16, 0x0f]), (from_other, THERE));
+    assert_eq!(moved(&[0xc5, 0xf9, 0x13, 0x0f]).1, LOW);
+    // A store has no third operand, and no form has 32 bytes.
+    for refused in [&[0xc5, 0xb0, 0x17, 0x0f], &[0xc5, 0xb4, 0x16, 0x0f]] {
+        assert_eq!(decode(refused, CodeSize::Bits64), None);
+    }
+}
+
     }
 }
 
@@ -646,7 +692,7 @@ fn what_has_no_memory_operand_or_is_unknown_is_refused() {
         &[0xc5, 0xf2, 0x10, 0x07],       // vmovss with a third operand
         &[0x62, 0xf1, 0x7c, 0x48, 0x10], // EVEX
         &[0xc7, 0x48, 0, 0, 0, 0],       // no such /reg
-        &[0xd1, 0x20],                   // shl [rax]
+        &[0x0f, 0xa5, 0x00],             // shld [rax], eax, cl
         &[0xd9, 0x00],                   // fld [rax]
         &[0x8b],                         // cut short
         &[0x66; 20],                     // too long

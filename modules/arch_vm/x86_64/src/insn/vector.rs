@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! Moves of whole vector registers, in their old and in their VEX forms.
 //!
-//! Others (halves of registers, masks, EVEX, MMX) are not known. Alignment and
-//! whether the guest may use these registers at all the CPU has checked.
+//! And of their lower halves' halves. Others (masks, EVEX, MMX) are not known.
+//! Alignment and whether the guest may use these registers at all the CPU has checked.
 //!
 //! Spec: AMD64 APM 4, each instruction; APM 3, "VEX and XOP Prefixes".
 
@@ -15,6 +15,17 @@ pub(crate) struct Vector {
     pub(crate) is_store: bool,
     /// A load clears the wider registers that this is part of.
     pub(crate) is_vex: bool,
+    /// It moves eight bytes of sixteen.
+    pub(crate) half: Option<Half>,
+    /// The register that a load of a half has the other from.
+    pub(crate) other: u8,
+}
+
+/// Half of the 16 bytes that a vector register begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    Low,
+    High,
 }
 
 /// The prefix that is part of a vector instruction's opcode.
@@ -44,6 +55,9 @@ pub(super) enum Size {
     Eight,
     /// Four bytes, or eight with REX.W.
     General,
+    /// Eight bytes; the other eight stay.
+    Low,
+    High,
 }
 
 /// Returns how much an opcode moves, and whether it stores.
@@ -55,6 +69,11 @@ pub(super) fn row(map: Map, prefix: Mandatory, opcode: u8) -> Option<(Size, bool
         // MOVUPS, MOVUPD, MOVAPS, MOVAPD, MOVNTPS, MOVNTPD.
         (Map::Two, Plain | Operand, 0x10 | 0x28) => (Size::Whole, LOADS),
         (Map::Two, Plain | Operand, 0x11 | 0x29 | 0x2b) => (Size::Whole, STORES),
+        // MOVLPS, MOVLPD, MOVHPS, MOVHPD.
+        (Map::Two, Plain | Operand, 0x12) => (Size::Low, LOADS),
+        (Map::Two, Plain | Operand, 0x13) => (Size::Low, STORES),
+        (Map::Two, Plain | Operand, 0x16) => (Size::High, LOADS),
+        (Map::Two, Plain | Operand, 0x17) => (Size::High, STORES),
         // MOVSS, MOVSD.
         (Map::Two, Repeat, 0x10) => (Size::Four, LOADS),
         (Map::Two, Repeat, 0x11) => (Size::Four, STORES),
