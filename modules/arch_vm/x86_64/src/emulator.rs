@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! Carries out instructions on devices in memory, and strings on ports.
 //!
-//! Where the CPU does not say which bytes the instruction has, they are read by
-//! the guest's own page tables. An instruction is carried out as the CPU would:
-//! its operands are found by segmentation and paging with all their rights, but
+//! What the instruction is `fetch` finds. It is carried out as the CPU would: its
+//! operands are found by segmentation and paging with all their rights, but
 //! for the one that the CPU has found just before. One that is not known is
 //! undefined; so is a fetch from a device, where a bus reads all ones. An event
 //! that is delivered to a device's memory (a stack, a descriptor table) cannot be
@@ -20,11 +19,11 @@ use axvm::{
 use crate::{
     backend::Backend,
     exit::{Exception, MemoryAccess, MemoryKind, PortAccess},
-    frame::mask,
+    frame::{Frame, RSP, mask},
     handle::Step,
     insn::{
-        self, Access, Bus, CodeSize, Instruction, LENGTH_MAX, PAGE_BYTES, Progress, Refusal,
-        SegmentName, Span, State, Vector,
+        self, Access, Bus, CodeSize, Instruction, Plain, Progress, Refusal, SegmentName, Span,
+        State, Vector,
     },
     regs::{CR0, CR4, bits},
     vcpu::VCpu,
@@ -53,31 +52,59 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             // The handler may be there as well.
             return self.deliver_again(Exception::UNDEFINED);
         }
-        let bytes = match self.instruction_bytes() {
-            Ok(bytes) => bytes,
-            Err(refusal) => return self.refuse(refusal),
+        let found = self.instruction();
+        let decoded = match &found {
+            Ok(decoded) => decoded,
+            Err(refusal) => return self.refuse(*refusal),
         };
-        let Some(decoded) = insn::decode(&bytes, self.backend.code_size()) else {
-            return self.fault(Exception::UNDEFINED);
-        };
+        if access.is_in_walk {
+            return self.emulate(decoded, None, 0, ExitKind::Mmio);
+        }
+        if let Some(step) = self.move_plainly(decoded, access) {
+            return step;
+        }
         // What the CPU has found is its address, if there is no other.
-        let is_known = decoded.has_one_place() && !access.is_in_walk;
-        self.emulate(&decoded, is_known.then_some(access), 0, ExitKind::Mmio)
+        let known = decoded.has_one_place().then_some(access);
+        self.emulate(decoded, known, 0, ExitKind::Mmio)
+    }
+
+    /// Carries out a plain MOV of what the CPU has found, with no more than it needs.
+    #[inline]
+    fn move_plainly(&mut self, instruction: &Instruction, access: MemoryAccess) -> Option<Step> {
+        let plain = instruction.plain()?;
+        let width = instruction.width;
+        let next = self.backend.rip().wrapping_add(instruction.length.into());
+        let base = self.backend.segment_base(instruction.segment);
+        let linear = self.cut(base.wrapping_add(instruction.offset(&self.frame, next)));
+        let purpose = match plain {
+            Plain::Load(..) => Purpose::Read,
+            Plain::Store(_) | Plain::Put(_) => Purpose::Write,
+        };
+        if !access.is_of(linear, width.size(), purpose) || !self.is_canonical(next) {
+            return None;
+        }
+        let value = match plain {
+            Plain::Load(reg, to_width) => {
+                let value = self.read_memory(access.address, width);
+                self.frame.write(reg, to_width, value);
+                return Some(self.done_at(next, ExitKind::Mmio));
+            }
+            Plain::Store(reg) => self.frame.read(reg, width),
+            Plain::Put(value) => value & mask(width),
+        };
+        self.write_memory(access.address, width, value);
+        Some(self.done_at(next, ExitKind::Mmio))
     }
 
     /// Begins INS or OUTS.
     #[cold]
     pub(crate) fn port_string(&mut self, access: PortAccess) -> Step {
-        let bytes = match self.instruction_bytes() {
-            Ok(bytes) => bytes,
-            Err(refusal) => return self.refuse(refusal),
-        };
-        match insn::decode(&bytes, self.backend.code_size()) {
-            Some(decoded) if decoded.uses_port() => {
+        match self.instruction() {
+            Ok(decoded) if decoded.uses_port() => {
                 self.emulate(&decoded, None, access.port, ExitKind::Port)
             }
-            Some(_) => self.refuse(Refusal::Changed),
-            None => self.fault(Exception::UNDEFINED),
+            Ok(_) => self.refuse(Refusal::Changed),
+            Err(refusal) => self.refuse(refusal),
         }
     }
 
@@ -92,7 +119,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         }
     }
 
-    fn paging(&self) -> Paging {
+    pub(crate) fn paging(&self) -> Paging {
         let backend = &self.backend;
         Paging {
             cr0: backend.cr0(),
@@ -104,40 +131,9 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         }
     }
 
-    /// Returns the bytes at the guest's RIP, zeros behind what can be read.
-    pub(crate) fn instruction_bytes(&self) -> Result<[u8; LENGTH_MAX], Refusal> {
-        let mut bytes = [0; LENGTH_MAX];
-        if let Some(fetched) = self.backend.fetched() {
-            for (slot, byte) in bytes.iter_mut().zip(fetched) {
-                *slot = *byte;
-            }
-            return Ok(bytes);
-        }
-        let base = self.backend.segment_base(SegmentName::Cs);
-        let start = self.cut(base.wrapping_add(self.backend.rip()));
-        let room = PAGE_BYTES.wrapping_sub(start % PAGE_BYTES) as usize;
-        let (first, second) = bytes.split_at_mut(room.min(LENGTH_MAX));
-        self.fetch(start, first)?;
-        if !second.is_empty() {
-            // What is not there was not executed.
-            let _ = self.fetch(self.cut(start.wrapping_add(room as u64)), second);
-        }
-        Ok(bytes)
-    }
-
-    fn fetch(&self, linear: u64, to: &mut [u8]) -> Result<(), Refusal> {
-        let ram = &*self.machine.ram;
-        let found = self.paging().translate(linear, Purpose::Fetch, ram);
-        let address = found.map_err(|code| Refusal::Page(linear, code))?;
-        ram.read(address, to).map_err(|_| Refusal::Changed)
-    }
-
     /// Cuts a linear address to what this mode has.
     fn cut(&self, address: u64) -> u64 {
-        match self.backend.code_size() {
-            CodeSize::Bits64 => address,
-            _ => address & u64::from(u32::MAX),
-        }
+        self.backend.code_size().cut(address)
     }
 
     fn is_canonical(&self, address: u64) -> bool {
@@ -177,15 +173,17 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     }
 
     /// Carries out an instruction, or one element; returns where the guest goes on.
+    ///
+    /// Apart from the loop, for which all of an instruction would be prepared.
+    #[inline(never)]
     fn emulate_once(
         &mut self,
         instruction: &Instruction,
         known: Option<MemoryAccess>,
         port: u16,
     ) -> Result<(Progress, u64), Refusal> {
-        let rip = self.backend.rip();
+        let (rip, rsp) = (self.backend.rip(), self.frame.get(RSP));
         let mut state = State {
-            frame: self.frame.clone(),
             flags: self.backend.rflags(),
             next: rip.wrapping_add(instruction.length.into()),
         };
@@ -194,24 +192,28 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             known,
             port,
         };
-        let progress = insn::execute(instruction, &mut state, &mut reach)?;
-        if !self.is_canonical(state.next) {
-            return Err(Refusal::Exception(Exception::PROTECTION));
-        }
-        self.frame = state.frame;
-        self.backend.set_rflags(state.flags);
-        Ok((progress, state.next))
+        let refusal = match insn::execute(instruction, &mut state, &mut reach) {
+            Ok(progress) if self.is_canonical(state.next) => {
+                self.backend.set_rflags(state.flags);
+                return Ok((progress, state.next));
+            }
+            Ok(_) => Refusal::Exception(Exception::PROTECTION),
+            Err(refusal) => refusal,
+        };
+        // What goes elsewhere changes no other register.
+        self.frame.set(RSP, rsp);
+        Err(refusal)
     }
 
     /// Reads RAM or a device; where nothing is, all bits are one.
     fn read_memory(&mut self, address: GuestPhysAddr, width: AccessWidth) -> u64 {
+        if let Some(value) = self.read_apic_page(address, width) {
+            return value;
+        }
         let mut bytes = [0; 8];
         let slots = bytes.get_mut(..width.size()).unwrap_or_default();
         if self.machine.ram.read(address, slots).is_ok() {
             return u64::from_le_bytes(bytes);
-        }
-        if let Some(value) = self.read_apic_page(address, width) {
-            return value;
         }
         self.step_outside();
         let read = self.devices.handle_mmio_read(address, width);
@@ -220,11 +222,12 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
 
     /// Writes RAM or a device, if something is there.
     fn write_memory(&mut self, address: GuestPhysAddr, width: AccessWidth, value: u64) {
+        if self.write_apic_page(address, width, value) {
+            return;
+        }
         let bytes = value.to_le_bytes();
         let bytes = bytes.get(..width.size()).unwrap_or_default();
-        if self.machine.ram.write(address, bytes).is_ok()
-            || self.write_apic_page(address, width, value)
-        {
+        if self.machine.ram.write(address, bytes).is_ok() {
             return;
         }
         self.step_outside();
@@ -253,31 +256,15 @@ struct Reach<'a, H: AxVMHal, B: Backend<H>> {
 }
 
 impl<H: AxVMHal, B: Backend<H>> Reach<'_, H, B> {
-    /// Returns where the operand is if that is what the CPU has found: it reports the
-    /// page, and of an operand that crosses into it the other one is not known. One
-    /// that was read may not be written.
-    fn known(&self, linear: u64, bytes: usize, purpose: Purpose) -> Option<Span> {
-        let MemoryAccess { address, kind, .. } = self.known?;
-        let is_found = linear % PAGE_BYTES == address.as_usize() as u64 % PAGE_BYTES
-            && insn::is_in_page(linear, bytes)
-            && (kind == MemoryKind::Write || purpose == Purpose::Read);
-        is_found.then(|| Span::within(address))
-    }
-}
-
-impl<H: AxVMHal, B: Backend<H>> Bus for Reach<'_, H, B> {
-    fn find(&mut self, access: Access) -> Result<Span, Refusal> {
+    /// Finds an operand of which the CPU has told nothing.
+    #[inline(never)]
+    fn find_anew(&mut self, linear: u64, access: Access) -> Result<Span, Refusal> {
         let Access {
             segment,
-            offset,
             bytes,
             purpose,
+            ..
         } = access;
-        let base = self.vcpu.backend.segment_base(segment);
-        let linear = self.vcpu.cut(base.wrapping_add(offset));
-        if let Some(span) = self.known(linear, bytes, purpose) {
-            return Ok(span);
-        }
         let last = linear.wrapping_add(bytes as u64).wrapping_sub(1);
         if !self.vcpu.is_canonical(linear) || !self.vcpu.is_canonical(last) {
             return Err(Refusal::Exception(match segment {
@@ -291,6 +278,28 @@ impl<H: AxVMHal, B: Backend<H>> Bus for Reach<'_, H, B> {
             let found = paging.translate(linear, purpose, &*self.vcpu.machine.ram);
             found.map_err(|code| Refusal::Page(linear, code))
         })
+    }
+}
+
+impl<H: AxVMHal, B: Backend<H>> Bus for Reach<'_, H, B> {
+    fn frame(&mut self) -> &mut Frame {
+        &mut self.vcpu.frame
+    }
+
+    #[inline]
+    fn find(&mut self, access: Access) -> Result<Span, Refusal> {
+        let Access {
+            segment,
+            offset,
+            bytes,
+            purpose,
+        } = access;
+        let base = self.vcpu.backend.segment_base(segment);
+        let linear = self.vcpu.cut(base.wrapping_add(offset));
+        match self.known {
+            Some(known) if known.is_of(linear, bytes, purpose) => Ok(Span::within(known.address)),
+            _ => self.find_anew(linear, access),
+        }
     }
 
     fn read(&mut self, at: GuestPhysAddr, width: AccessWidth) -> u64 {

@@ -5,6 +5,11 @@
 
 use axvm::GuestPhysAddr;
 
+use crate::{
+    insn::{self, PAGE_BYTES},
+    walk::Purpose,
+};
+
 /// Why a guest left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -80,6 +85,18 @@ pub(crate) struct MemoryAccess {
     pub(crate) kind: MemoryKind,
     /// It was the guest's own page tables that were to be read.
     pub(crate) is_in_walk: bool,
+}
+
+impl MemoryAccess {
+    /// Tells whether it is that of an operand, of which it is known by that where it
+    /// is: the CPU reports a page, and of an operand that crosses into it the other
+    /// one is not known. One that was read may not be written.
+    #[inline]
+    pub(crate) fn is_of(&self, linear: u64, bytes: usize, purpose: Purpose) -> bool {
+        linear % PAGE_BYTES == self.address.as_usize() as u64 % PAGE_BYTES
+            && insn::is_in_page(linear, bytes)
+            && (self.kind == MemoryKind::Write || purpose == Purpose::Read)
+    }
 }
 
 /// What an access to memory was for.

@@ -37,6 +37,7 @@ mod exit;
 mod extended;
 mod fabric;
 mod fast;
+mod fetch;
 mod frame;
 mod frames;
 mod handle;

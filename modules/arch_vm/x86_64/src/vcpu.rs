@@ -19,6 +19,7 @@ use crate::{
     debug::Breakpoints,
     exit::{Event, Exception},
     extended::Extended,
+    fetch::Recent,
     frame::{Frame, RAX, RBX, RDX, RSI, RSP},
     handle::Step,
     insn::SegmentName,
@@ -60,6 +61,7 @@ pub(crate) struct VCpu<H: AxVMHal, B> {
     /// Others see it in its guest.
     is_published: bool,
     breakpoints: Breakpoints,
+    pub(crate) recent: Recent,
     bound_on: Option<PCpuId>,
     came_from: Option<usize>,
 }
@@ -89,6 +91,7 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             awaits_answer: false,
             is_published: false,
             breakpoints: Breakpoints::default(),
+            recent: Recent::new(),
             bound_on: None,
             came_from: None,
             machine,

@@ -66,7 +66,7 @@ impl<H: AxVMHal> Tables for Ram<H> {
 }
 
 /// What decides how addresses are translated.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Paging {
     pub(crate) cr0: u64,
     pub(crate) cr3: u64,

@@ -2,8 +2,8 @@
 //! Carries out a decoded instruction on a guest's registers and its [`Bus`].
 //!
 //! First every operand is found, which may be refused, and only then is the first
-//! one read: an instruction is done or has left no trace. What it leaves in the
-//! registers is in [`State`], a copy that is dropped with a refusal. A repeated
+//! one read: an instruction is done or has left no trace but for RSP, which its
+//! caller puts back. What it leaves in flags and RIP is in [`State`]. A repeated
 //! string instruction is carried out element by element, RIP staying on it until
 //! the last: interrupts come between.
 //!
@@ -44,6 +44,8 @@ pub(crate) enum Refusal {
 
 /// What instructions reach.
 pub(crate) trait Bus {
+    /// Returns the general registers.
+    fn frame(&mut self) -> &mut Frame;
     /// Finds an operand in memory.
     fn find(&mut self, access: Access) -> Result<Span, Refusal>;
     fn read(&mut self, at: GuestPhysAddr, width: AccessWidth) -> u64;
@@ -56,10 +58,9 @@ pub(crate) trait Bus {
     fn set_vector(&mut self, vector: Vector, value: [u64; 4]);
 }
 
-/// What an instruction changes besides memory.
-#[derive(Clone, Debug)]
+/// What an instruction changes besides memory and general registers.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct State {
-    pub(crate) frame: Frame,
     pub(crate) flags: u64,
     /// Where the guest goes on.
     pub(crate) next: u64,
@@ -79,7 +80,7 @@ pub(crate) fn execute(
     state: &mut State,
     bus: &mut impl Bus,
 ) -> Result<Progress, Refusal> {
-    if instruction.is_over(&state.frame) {
+    if instruction.is_over(bus.frame()) {
         return Ok(Progress::Done);
     }
     let mut executor = Executor {
@@ -224,6 +225,12 @@ impl<B: Bus> Executor<'_, B> {
         for (slot, (offset, width, _)) in value.iter_mut().zip(words(vector, [0; 4])) {
             *slot = self.read_span(span.from(offset), width);
         }
+        let [read, ..] = value;
+        match vector.half {
+            None => {}
+            Some(Half::Low) => value = [read, high, 0, 0],
+            Some(Half::High) => value = [low, read, 0, 0],
+        }
         self.bus.set_vector(vector, value);
         Ok(())
     }
@@ -252,12 +259,6 @@ impl<B: Bus> Executor<'_, B> {
             from,
             width,
             repeat,
-        let [read, ..] = value;
-        match vector.half {
-            None => {}
-            Some(Half::Low) => value = [read, high, 0, 0],
-            Some(Half::High) => value = [low, read, 0, 0],
-        }
             ..
         } = *self.instruction;
         if !self.instruction.is_string() {
@@ -280,16 +281,16 @@ impl<B: Bus> Executor<'_, B> {
         self.advance(RCX, u64::MAX);
         let compares = matches!(self.instruction.operation, Operation::Compute(_));
         let is_found = flags.is_set(RFLAGS::ZERO) != (repeat == Repeat::WhileEqual);
-        match self.instruction.is_over(&self.state.frame) || compares && is_found {
+        match self.instruction.is_over(self.bus.frame()) || compares && is_found {
             true => Progress::Done,
             false => Progress::Again,
         }
     }
 
     fn advance(&mut self, reg: usize, by: u64) {
-        let value = self.state.frame.get(reg).wrapping_add(by);
+        let value = self.bus.frame().get(reg).wrapping_add(by);
         let width = self.instruction.address_width;
-        self.state.frame.write(Reg::new(reg as u8), width, value);
+        self.bus.frame().write(Reg::new(reg as u8), width, value);
     }
 }
 

@@ -53,6 +53,15 @@ impl CodeSize {
             Self::Bits64 => AccessWidth::Qword,
         }
     }
+
+    /// Cuts a linear address to what such code has.
+    #[inline]
+    pub(crate) fn cut(self, address: u64) -> u64 {
+        match self {
+            Self::Bits64 => address,
+            _ => address & u64::from(u32::MAX),
+        }
+    }
 }
 
 /// A segment, as prefixes and instructions number it.
@@ -118,6 +127,14 @@ pub(crate) enum Operation {
     Vector(Vector),
 }
 
+/// A MOV between memory and a register, or of a number: what drivers do most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plain {
+    Load(Reg, AccessWidth),
+    Store(Reg),
+    Put(u64),
+}
+
 /// When a string instruction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
@@ -148,7 +165,7 @@ pub(crate) struct Instruction {
     /// The width of its addresses.
     address_width: AccessWidth,
     /// The segment of its operand in memory, or of a string's source.
-    segment: SegmentName,
+    pub(crate) segment: SegmentName,
     /// The width of the stack pointer.
     stack_width: AccessWidth,
     repeat: Repeat,
@@ -165,6 +182,27 @@ impl Instruction {
     fn is_string(&self) -> bool {
         let is_end = |operand| matches!(operand, Operand::Source | Operand::Target);
         is_end(self.to) || is_end(self.from)
+    }
+
+    /// Returns what it does if it is a plain MOV.
+    #[inline]
+    pub(crate) fn plain(&self) -> Option<Plain> {
+        match (self.operation, self.to, self.from) {
+            (Operation::Move, Operand::Register(reg), Operand::Memory) => {
+                Some(Plain::Load(reg, self.to_width))
+            }
+            (Operation::Move, Operand::Memory, Operand::Register(reg)) => Some(Plain::Store(reg)),
+            (Operation::Move, Operand::Memory, Operand::Immediate(value)) => {
+                Some(Plain::Put(value))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns where its operand in memory is in its segment.
+    #[inline]
+    pub(crate) fn offset(&self, frame: &Frame, next: u64) -> u64 {
+        self.address.offset(frame, next, self.address_width)
     }
 
     /// Tells whether it moves strings between memory and a port.

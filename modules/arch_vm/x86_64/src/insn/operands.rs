@@ -33,7 +33,7 @@ impl<B: Bus> Executor<'_, B> {
     pub(super) fn source(&mut self) -> Result<Place, Refusal> {
         Ok(match self.find(self.instruction.from, Purpose::Read)? {
             Place::Register(reg) => {
-                Place::Value(self.state.frame.read(reg, self.instruction.width))
+                Place::Value(self.bus.frame().read(reg, self.instruction.width))
             }
             place => place,
         })
@@ -66,7 +66,7 @@ impl<B: Bus> Executor<'_, B> {
             ..
         } = *self.instruction;
         let address = address.plus(self.bit_distance());
-        let offset = address.offset(&self.state.frame, self.state.next, address_width);
+        let offset = address.offset(self.bus.frame(), self.state.next, address_width);
         self.bus.find(Access {
             segment,
             offset,
@@ -77,7 +77,7 @@ impl<B: Bus> Executor<'_, B> {
 
     /// Returns how far away a bit is that a register names: a string of bits goes on
     /// above and below its address.
-    fn bit_distance(&self) -> u64 {
+    fn bit_distance(&mut self) -> u64 {
         let Instruction {
             operation,
             from,
@@ -86,7 +86,7 @@ impl<B: Bus> Executor<'_, B> {
         } = *self.instruction;
         match (operation, from) {
             (Operation::Compute(alu), Operand::Register(reg)) if alu.is_of_bits() => {
-                let bit = sign_extend(self.state.frame.read(reg, width), width) as i64;
+                let bit = sign_extend(self.bus.frame().read(reg, width), width) as i64;
                 let bits = (width.size() as i64).wrapping_mul(8);
                 bit.div_euclid(bits).wrapping_mul(bits / 8) as u64
             }
@@ -100,9 +100,10 @@ impl<B: Bus> Executor<'_, B> {
         index: usize,
         purpose: Purpose,
     ) -> Result<Span, Refusal> {
+        let offset = self.bus.frame().get(index) & mask(self.instruction.address_width);
         self.bus.find(Access {
             segment,
-            offset: self.state.frame.get(index) & mask(self.instruction.address_width),
+            offset,
             bytes: self.instruction.width.size(),
             purpose,
         })
@@ -112,7 +113,7 @@ impl<B: Bus> Executor<'_, B> {
     fn stack(&mut self, purpose: Purpose) -> Result<Span, Refusal> {
         let bytes = self.instruction.width.size();
         let width = self.instruction.stack_width;
-        let old = self.state.frame.get(RSP);
+        let old = self.bus.frame().get(RSP);
         let (new, offset) = match purpose {
             Purpose::Write => {
                 let new = old.wrapping_sub(bytes as u64);
@@ -120,7 +121,7 @@ impl<B: Bus> Executor<'_, B> {
             }
             _ => (old.wrapping_add(bytes as u64), old),
         };
-        self.state.frame.write(Reg::new(RSP as u8), width, new);
+        self.bus.frame().write(Reg::new(RSP as u8), width, new);
         self.bus.find(Access {
             segment: SegmentName::Ss,
             offset: offset & mask(width),
@@ -134,7 +135,7 @@ impl<B: Bus> Executor<'_, B> {
         let value = match place {
             Place::Nowhere => 0,
             Place::Value(value) => value,
-            Place::Register(reg) => self.state.frame.read(reg, width),
+            Place::Register(reg) => self.bus.frame().read(reg, width),
             Place::Memory(span) => self.read_span(span, width),
             Place::Port => self.bus.read_port(width),
             Place::Next => self.state.next,
@@ -148,7 +149,7 @@ impl<B: Bus> Executor<'_, B> {
             Place::Nowhere | Place::Value(_) => {}
             Place::Register(reg) => {
                 let width = self.instruction.to_width;
-                self.state.frame.write(reg, width, value);
+                self.bus.frame().write(reg, width, value);
             }
             Place::Memory(span) => self.write_span(span, width, value & mask(width)),
             Place::Port => self.bus.write_port(width, value & mask(width)),

@@ -37,6 +37,14 @@ struct Memory {
     vectors: [[u64; 4]; 16],
     sent: Vec<u64>,
     is_crooked: bool,
+    frame: Frame,
+}
+
+/// The registers of a guest.
+struct Guest {
+    frame: Frame,
+    flags: u64,
+    next: u64,
 }
 
 impl Memory {
@@ -52,6 +60,10 @@ impl Memory {
 }
 
 impl Bus for Memory {
+    fn frame(&mut self) -> &mut Frame {
+        &mut self.frame
+    }
+
     fn find(&mut self, access: Access) -> Result<Span, Refusal> {
         self.found.push(access);
         let Access { offset, bytes, .. } = access;
@@ -95,12 +107,12 @@ impl Bus for Memory {
 
 const RIP: u64 = 0x10_0000;
 
-fn state(registers: &[(usize, u64)]) -> State {
+fn state(registers: &[(usize, u64)]) -> Guest {
     let mut frame = Frame::default();
     for &(register, value) in registers {
         frame.set(register, value);
     }
-    State {
+    Guest {
         frame,
         flags: 2,
         next: 0,
@@ -108,10 +120,17 @@ fn state(registers: &[(usize, u64)]) -> State {
 }
 
 /// Carries out one instruction; its only address is RDI's.
-fn step(bytes: &[u8], state: &mut State, memory: &mut Memory) -> Result<Progress, Refusal> {
+fn step(bytes: &[u8], state: &mut Guest, memory: &mut Memory) -> Result<Progress, Refusal> {
     let instruction = decode_64(bytes);
-    state.next = RIP + u64::from(instruction.length);
-    execute(&instruction, state, memory)
+    memory.frame = state.frame.clone();
+    let mut left = State {
+        flags: state.flags,
+        next: RIP + u64::from(instruction.length),
+    };
+    let result = execute(&instruction, &mut left, memory);
+    state.frame = memory.frame.clone();
+    (state.flags, state.next) = (left.flags, left.next);
+    result
 }
 
 /// Carries out one instruction on a register of a device at RDI that holds `held`;
@@ -120,7 +139,7 @@ fn run(bytes: &[u8], frame: &mut Frame, flags: &mut u64, held: u64) -> Option<u6
     let mut memory = Memory::default();
     memory.put(DEVICE, &held.to_le_bytes());
     frame.set(RDI, DEVICE);
-    let mut state = State {
+    let mut state = Guest {
         frame: frame.clone(),
         flags: *flags,
         next: 0,
@@ -287,7 +306,7 @@ fn a_repeated_string_moves_one_element_at_a_time() {
     let mut memory = Memory::default();
     let mut state = state(&[(RAX, 0x1234), (RCX, 2), (RDI, 0x1004)]);
     state.flags = DIRECTION;
-    let mut element = |state: &mut State| step(&[0xf3, 0xab], state, &mut memory);
+    let mut element = |state: &mut Guest| step(&[0xf3, 0xab], state, &mut memory);
     assert_eq!(element(&mut state), Ok(Progress::Again));
     assert_eq!((state.frame.get(RDI), state.frame.get(RCX)), (0x1000, 1));
     assert_eq!(element(&mut state), Ok(Progress::Done));
@@ -324,7 +343,7 @@ fn strings_are_compared_until_they_differ_or_are_found() {
     memory.put(0x1000, b"abcd");
     memory.put(0x2000, b"abxd");
     let mut state = state(&[(RSI, 0x1000), (RDI, 0x2000), (RCX, 4), (RAX, 0x64)]);
-    let mut until_done = |bytes: &[u8], state: &mut State| {
+    let mut until_done = |bytes: &[u8], state: &mut Guest| {
         while step(bytes, state, &mut memory) == Ok(Progress::Again) {}
         (state.frame.get(RCX), state.flags & (ZERO | CARRY))
     };
@@ -343,9 +362,14 @@ fn addresses_are_the_sum_that_the_bytes_say() {
     let registers = [(RBX, 0x1000), (RSI, 0x10), (RSP, 0x8000), (13, 0x3000)];
     let address = |bytes: &[u8], size| {
         let instruction = decode(bytes, size).unwrap();
-        let mut memory = Memory::default();
-        let mut state = state(&registers);
-        state.next = RIP;
+        let mut memory = Memory {
+            frame: state(&registers).frame,
+            ..Memory::default()
+        };
+        let mut state = State {
+            flags: 2,
+            next: RIP,
+        };
         execute(&instruction, &mut state, &mut memory).unwrap();
         (memory.found[0].segment, memory.found[0].offset)
     };
@@ -407,7 +431,7 @@ fn the_stack_may_be_anywhere() {
     let mut memory = Memory::default();
     let mut state = state(&[(RSP, 0x2000), (RDI, DEVICE), (RBX, 0x77)]);
     memory.put(DEVICE, &[1, 2, 3, 4, 5, 6, 7, 8]);
-    let mut push = |bytes: &[u8], state: &mut State| {
+    let mut push = |bytes: &[u8], state: &mut Guest| {
         assert_eq!(
             step(bytes, state, &mut memory),
             Ok(Progress::Done),
@@ -601,28 +625,6 @@ fn an_instruction_that_is_refused_has_read_and_changed_nothing() {
 }
 
 #[test]
-fn what_is_written_is_looked_for_to_be_written() {
-    let purpose = |bytes: &[u8]| {
-        let mut memory = Memory::default();
-        step(bytes, &mut state(&[(RDI, 0x1000)]), &mut memory).unwrap();
-        memory.found[0].purpose
-    };
-    for writes in [
-        &[0x01, 0x07][..],
-        &[0xf6, 0x17],
-        &[0x0f, 0xb1, 0x0f],
-        &[0x0f, 0xba, 0x2f, 1],
-    ] {
-        assert_eq!(purpose(writes), Purpose::Write, "{writes:x?}");
-    }
-    for reads in [
-        &[0x39, 0x07][..],
-        &[0x85, 0x07],
-        &[0x03, 0x07],
-        &[0x0f, 0xba, 0x27, 1],
-    ] {
-        assert_eq!(purpose(reads), Purpose::Read, "{reads:x?}");
-#[test]
 fn a_register_of_a_device_is_shifted() {
     for (bytes, expected) in [
         (&[0xd1, 0x27][..], 0x0000_0022),   // shl dword [rdi], 1
@@ -668,6 +670,28 @@ fn half_a_vector_register_is_moved_and_the_other_stays() {
     }
 }
 
+#[test]
+fn what_is_written_is_looked_for_to_be_written() {
+    let purpose = |bytes: &[u8]| {
+        let mut memory = Memory::default();
+        step(bytes, &mut state(&[(RDI, 0x1000)]), &mut memory).unwrap();
+        memory.found[0].purpose
+    };
+    for writes in [
+        &[0x01, 0x07][..],
+        &[0xf6, 0x17],
+        &[0x0f, 0xb1, 0x0f],
+        &[0x0f, 0xba, 0x2f, 1],
+    ] {
+        assert_eq!(purpose(writes), Purpose::Write, "{writes:x?}");
+    }
+    for reads in [
+        &[0x39, 0x07][..],
+        &[0x85, 0x07],
+        &[0x03, 0x07],
+        &[0x0f, 0xba, 0x27, 1],
+    ] {
+        assert_eq!(purpose(reads), Purpose::Read, "{reads:x?}");
     }
 }
 
