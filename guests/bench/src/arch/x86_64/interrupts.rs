@@ -14,6 +14,7 @@ use rt::arch::{apic, timer, trap};
 use rt::machine::Failure;
 
 const SELF_IPI: usize = 0x3f0;
+const IDENTITY: usize = 0x20;
 const TO_SELF: u32 = 1 << 18 | 1 << 14;
 const SOON: u32 = 1;
 // Spins before an interrupt is given up.
@@ -78,8 +79,10 @@ pub fn measure() -> Result<(), Failure> {
         round_trip("timer-soon", x2apic_timer)?;
         timer::disarm();
         apic::use_memory();
+        round_trip("xapic-read", || Ok(time_read()))?;
         round_trip("xapic-self-ipi", xapic_ipi)?;
     } else {
+        round_trip("xapic-read", || Ok(time_read()))?;
         round_trip("xapic-self-ipi", xapic_ipi)?;
         round_trip("timer-soon", xapic_timer)?;
     }
@@ -104,6 +107,13 @@ fn x2apic_timer() -> Result<u64, Failure> {
 fn xapic_ipi() -> Result<u64, Failure> {
     let command = TO_SELF | u32::from(trap::IPI);
     by_memory(apic::address_of(apic::COMMAND_LOW), command)
+}
+
+/// Reads a register that has no effect.
+fn time_read() -> u64 {
+    let register = apic::address_of(IDENTITY);
+    // SAFETY: the APIC is here and does not touch memory.
+    unsafe { timed!("mov edx, dword ptr [rcx]", in("rcx") register,) }
 }
 
 fn xapic_timer() -> Result<u64, Failure> {
