@@ -9,7 +9,7 @@ use axvm::{AxVCpuExitReason as Leave, GuestPhysAddr, vmid::Flush};
 use proptest::prelude::*;
 
 use crate::{
-    frame::{RAX, RBX, RCX, RDI, RDX, RSI},
+    frame::{RAX, RBX, RCX, RDI, RDX, RSI, RSP},
     handle::Step,
     regs::{self, Msr, read_msr},
     svm::Svm,
@@ -291,6 +291,12 @@ fn what_a_guest_may_only_read_it_does_not_write_by_a_change_of_mind() {
         assert_eq!(leave(vcpu, NESTED, [4, NOWHERE]), Step::Resume);
         assert_eq!(vcpu.backend.event(), Some((3, 14, 3)));
         assert_eq!(vcpu.backend.rip(), ENTRY);
+        // What is popped there stays on the stack.
+        write_code(vcpu, &[0x8f, 0x06]); // pop [esi]
+        vcpu.frame.set(RSP, ENTRY);
+        assert_eq!(leave(vcpu, NESTED, [4, NOWHERE]), Step::Resume);
+        assert_eq!(vcpu.backend.event(), Some((3, 14, 3)));
+        assert_eq!((vcpu.backend.rip(), vcpu.frame.get(RSP)), (ENTRY, ENTRY));
     });
 }
 
