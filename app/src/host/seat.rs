@@ -10,13 +10,13 @@
 use alloc::{sync::Arc, vec::Vec};
 use core::{
     future::poll_fn,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    task::Poll,
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    task::{Context, Poll},
 };
 
 use axdevice::{Alarm, AlarmListener};
 use axhal::{percpu::this_cpu_id, time::monotonic_time_nanos};
-use axtask::{AxCpuMask, future::block_on};
+use axtask::future::block_on;
 use axvm::{Progress, VCpuId, VCpuTask, VMId};
 use kernel_guard::NoPreemptIrqSave;
 use kspin::SpinNoIrq;
@@ -35,6 +35,8 @@ pub(super) struct Seat {
     task: Arc<dyn VCpuTask>,
     /// The CPU that it was given last.
     cpu: AtomicUsize,
+    /// That CPU has to call the thread once more.
+    is_expected: AtomicBool,
     /// What it is about to rest for has come already.
     is_woken: AtomicBool,
     /// Whether it has been given a CPU that its thread has not gone on on yet.
@@ -52,6 +54,9 @@ static BOARD: SpinNoIrq<Board> = SpinNoIrq::new(Board {
     seats: Vec::new(),
 });
 
+/// The CPUs that have to call somebody once more, one bit each.
+static EXPECTING: AtomicU64 = AtomicU64::new(0);
+
 /// Rings when a vCPU has to be looked at that runs while another one waits.
 static LOOK_ALARM: Once<HostAlarm> = Once::new();
 
@@ -68,6 +73,23 @@ pub(super) fn hurry(vm: VMId, vcpu: VCpuId) {
         Some(id) => board.shares.hurry(id, here, now_ns),
         None => Orders::default(),
     });
+}
+
+/// Calls those who are to come to the calling CPU, which was interrupted.
+pub(super) fn hear() {
+    let here = this_cpu_id();
+    if EXPECTING.load(Ordering::Relaxed) & bit_of(here) == 0 {
+        return;
+    }
+    EXPECTING.fetch_and(!bit_of(here), Ordering::SeqCst);
+    let expected = || BOARD.lock().expected_on(here);
+    while let Some(seat) = expected() {
+        seat.call(here);
+    }
+}
+
+fn bit_of(cpu: usize) -> u64 {
+    1_u64.wrapping_shl(cpu as u32)
 }
 
 struct LookAround;
@@ -115,6 +137,15 @@ impl Board {
         let seat = self.seats.iter().find(|seat| seat.task.id() == (vm, vcpu));
         seat.map(|seat| seat.id)
     }
+
+    /// Returns one who is to be called once more by a CPU, for the first time.
+    fn expected_on(&self, cpu: usize) -> Option<Arc<Seat>> {
+        let is_expected = |seat: &&Arc<Seat>| {
+            seat.cpu.load(Ordering::Relaxed) == cpu
+                && seat.is_expected.swap(false, Ordering::SeqCst)
+        };
+        self.seats.iter().find(is_expected).cloned()
+    }
 }
 
 impl Seat {
@@ -125,6 +156,7 @@ impl Seat {
             id: board.shares.add(cpus, WEIGHT),
             task,
             cpu: AtomicUsize::new(0),
+            is_expected: AtomicBool::new(false),
             is_woken: AtomicBool::new(false),
             parking: SpinNoIrq::default(),
         });
@@ -195,18 +227,29 @@ impl Seat {
 
     /// Waits to be called, and goes on on the CPU that it was given.
     fn park(&self) {
-        block_on(poll_fn(|context| {
-            let sleeper = Sleeper::current(context);
-            match self.parking.lock().is_called(sleeper) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
+        block_on(poll_fn(|context| match self.has_come(context) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         }));
-        let cpu = self.cpu.load(Ordering::Relaxed);
-        // It was called before it slept, and has not been moved by its wake.
-        if cpu != this_cpu_id() {
-            axtask::set_current_affinity(AxCpuMask::one_shot(cpu));
+    }
+
+    /// Tells the thread whether it was called and is on the right CPU.
+    ///
+    /// ArceOS moves threads by their wakes only. One that was called to another CPU
+    /// before it slept sleeps first, and is called again, by that CPU.
+    fn has_come(&self, context: &Context<'_>) -> bool {
+        if !self.parking.lock().is_called(Sleeper::current(context)) {
+            return false;
         }
+        let cpu = self.cpu.load(Ordering::Relaxed);
+        if cpu == this_cpu_id() {
+            return true;
+        }
+        self.parking.lock().is_called(Sleeper::current(context));
+        self.is_expected.store(true, Ordering::SeqCst);
+        EXPECTING.fetch_or(bit_of(cpu), Ordering::SeqCst);
+        event::tell_cpu(cpu);
+        false
     }
 
     /// Lets the thread go on on a CPU.

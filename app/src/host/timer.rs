@@ -5,7 +5,7 @@
 //! that sleeps until its own timer. This handler takes the timer interrupt over:
 //! it rings the alarms whose time has come, hands ArceOS its tick when that is
 //! due, and programs the earliest of all. Interrupts between CPUs make a CPU leave
-//! its guest or its sleep, and look; the architecture hears of them.
+//! its guest or its sleep, and look; seats and the architecture hear of them.
 //!
 //! Whoever handles a timer interrupt asks for the next. One that comes to any CPU
 //! while the handlers are exchanged would so be its last: [`begin_here`] asks anew.
@@ -58,7 +58,10 @@ pub fn init() {
     irq::unregister(time::irq_num());
     irq::register(time::irq_num(), on_interrupt);
     irq::unregister(irq::IPI_IRQ);
-    irq::register(irq::IPI_IRQ, || arch::PerCpu::hear(PCpuId(this_cpu_id())));
+    irq::register(irq::IPI_IRQ, || {
+        seat::hear();
+        arch::PerCpu::hear(PCpuId(this_cpu_id()));
+    });
     seat::init();
 }
 
