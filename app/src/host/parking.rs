@@ -26,11 +26,17 @@ impl<S> Parking<S> {
     /// woken by `sleeper`, and asks again then.
     pub fn is_called(&mut self, sleeper: S) -> bool {
         let is_called = matches!(self, Self::Called);
-        *self = match is_called {
-            true => Self::About,
-            false => Self::Asleep(sleeper),
-        };
+        match is_called {
+            true => *self = Self::About,
+            false => self.sleep(sleeper),
+        }
         is_called
+    }
+
+    /// Lets the thread sleep until it is woken by `sleeper`, as a call that it has
+    /// seen does not count.
+    pub fn sleep(&mut self, sleeper: S) {
+        *self = Self::Asleep(sleeper);
     }
 
     /// Calls the thread, and returns what it has to be woken by.
@@ -60,6 +66,9 @@ mod tests {
         let mut parking = Parking::default();
         assert!(!parking.is_called("first"));
         assert!(!parking.is_called("second"));
+        assert_eq!(parking.call(), Some("second"));
+        assert!(parking.is_called("third"));
+        parking.sleep("second");
         assert_eq!(parking.call(), Some("second"));
         assert_eq!(parking.call(), None);
         assert!(parking.is_called("third"));

@@ -245,7 +245,7 @@ impl Seat {
         if cpu == this_cpu_id() {
             return true;
         }
-        self.parking.lock().is_called(Sleeper::current(context));
+        self.parking.lock().sleep(Sleeper::current(context));
         self.is_expected.store(true, Ordering::SeqCst);
         EXPECTING.fetch_or(bit_of(cpu), Ordering::SeqCst);
         event::tell_cpu(cpu);

@@ -2,8 +2,9 @@
 //! One row for each opcode: what it does, with which operands, of which width.
 //!
 //! Operands are written as the manual's opcode maps write them. Left out is what
-//! nobody does with a device: far pointers, multiplications, x87 and MMX; and what is the guest's own affair before it reaches memory, such as I/O
-//! instructions without strings.
+//! nobody does with a device: far pointers, multiplications, x87 and MMX; and what
+//! is the guest's own affair before it reaches memory, such as I/O instructions
+//! without strings.
 //!
 //! Spec: AMD64 APM 3, appendix A, "Opcode and Operand Encodings".
 

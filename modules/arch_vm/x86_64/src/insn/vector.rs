@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
-//! Moves of whole vector registers, in their old and in their VEX forms.
+//! Moves of vector registers, whole or by eight bytes, in their old and VEX forms.
 //!
-//! And of their lower halves' halves. Others (masks, EVEX, MMX) are not known.
-//! Alignment and whether the guest may use these registers at all the CPU has checked.
+//! Others (masks, EVEX, MMX) are not known. Alignment and whether the guest may use
+//! these registers at all the CPU has checked.
 //!
 //! Spec: AMD64 APM 4, each instruction; APM 3, "VEX and XOP Prefixes".
 

@@ -3,10 +3,11 @@
 //!
 //! VMX keeps CR0.NE and CR4.VMXE set; the guest sees its own from the shadows,
 //! and leaves when it writes another value, or a bit of CR4 that it has no right
-//! to. Other bits never exit. A write of CR0 that would change NE changes the shadow's and is executed again: now it
-//! touches nothing that is kept, and the CPU makes all its checks and loads what
-//! follows, such as the entries of PAE's page directory pointers. Until the guest
-//! is seen elsewhere its #GP leaves: one of that write takes the new NE back.
+//! to. Other bits never exit. A write of CR0 that would change NE changes the
+//! shadow's and is executed again: now it touches nothing that is kept, and the CPU
+//! makes all its checks and loads what follows, such as the entries of PAE's page
+//! directory pointers. Until the guest is seen elsewhere its #GP leaves: one of
+//! that write takes the new NE back.
 //!
 //! Spec: Intel SDM 3, "Guest/Host Masks and Read Shadows for CR0 and CR4".
 
