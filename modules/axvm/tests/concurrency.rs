@@ -48,29 +48,26 @@ fn storm(bench: &Bench, vm: &Vm, callers: u64) {
     let is_over = AtomicBool::new(false);
     let done = AtomicU64::new(0);
     scope(|threads| {
-        for caller in 0..callers {
+        let call = |caller| {
             let (is_over, done) = (&is_over, &done);
-            threads.spawn(move || call_verbs(vm, caller, is_over, done));
-        }
+            threads.spawn(move || call_verbs(vm, caller, is_over, done))
+        };
+        let callers: Vec<_> = (0..callers).map(call).collect();
         look_on(threads, vm, &is_over);
         std::thread::sleep(STORM);
         is_over.store(true, Ordering::Relaxed);
-        // Whoever waits for the end of a run gets it.
-        while !threads_are_gone(vm) {
-            std::thread::yield_now();
+        let ended: Vec<_> = callers.into_iter().map(|caller| caller.join()).collect();
+        // Nobody is left who could start it once more, so whoever waits for
+        // the end of a run gets it. Refused if it does not run.
+        let _ = vm.shutdown();
+        for caller in ended {
+            caller.expect("no verb fails");
         }
     });
     assert!(done.load(Ordering::Relaxed) > 0, "some verbs did something");
     vm.delete().unwrap();
     assert_eq!(vm.status(), VmStatus::Uninit);
     bench.host.check();
-}
-
-/// Stops what runs, so that nobody waits for ever.
-fn threads_are_gone(vm: &Vm) -> bool {
-    // Refused if it does not run.
-    let _ = vm.shutdown();
-    !matches!(vm.status(), VmStatus::Running | VmStatus::Paused)
 }
 
 fn call_verbs(vm: &Vm, caller: u64, is_over: &AtomicBool, done: &AtomicU64) {
