@@ -55,6 +55,8 @@ fn storm(bench: &Bench, vm: &Vm, callers: u64) {
         let callers: Vec<_> = (0..callers).map(call).collect();
         look_on(threads, vm, &is_over);
         std::thread::sleep(STORM);
+        // On a busy machine nobody may have come that far.
+        Bench::until("a verb does something", || done.load(Ordering::Relaxed) > 0);
         is_over.store(true, Ordering::Relaxed);
         let ended: Vec<_> = callers.into_iter().map(|caller| caller.join()).collect();
         // Nobody is left who could start it once more, so whoever waits for
@@ -64,7 +66,6 @@ fn storm(bench: &Bench, vm: &Vm, callers: u64) {
             caller.expect("no verb fails");
         }
     });
-    assert!(done.load(Ordering::Relaxed) > 0, "some verbs did something");
     vm.delete().unwrap();
     assert_eq!(vm.status(), VmStatus::Uninit);
     bench.host.check();
