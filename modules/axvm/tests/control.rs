@@ -2,15 +2,20 @@
 //! A request always reaches its vCPU: in its guest by a kick, asleep by a
 //! wake, in between by the second look. Nothing here polls: a lost one hangs.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
 };
 
 use arch_vm_host::testing::{Setup, StdHost, watchdog};
 use axvm::{PCpuId, Request, VCpuControl};
 
 const ROUNDS: u64 = 20_000;
+/// Where each round waits for other processes, fewer of them will do.
+const ENOUGH: Duration = Duration::from_secs(5);
 const CPU: PCpuId = PCpuId(0);
 
 /// Sends requests one by one to a vCPU that does `between` two looks.
@@ -19,11 +24,13 @@ fn every_request_arrives(between: fn(&StdHost, &VCpuControl<StdHost>)) {
         let host = StdHost::new(Setup::default());
         let control = Arc::new(VCpuControl::new(&host, 1, 0));
         let (wanted, seen) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let is_over = Arc::new(AtomicBool::new(false));
         let vcpu = {
             let (host, control) = (host.clone(), control.clone());
             let (wanted, seen) = (wanted.clone(), seen.clone());
+            let is_over = is_over.clone();
             std::thread::spawn(move || {
-                while seen.load(SeqCst) < ROUNDS {
+                while !is_over.load(SeqCst) {
                     if control.take(Request::Look) {
                         seen.store(wanted.load(SeqCst), SeqCst);
                     } else {
@@ -32,13 +39,16 @@ fn every_request_arrives(between: fn(&StdHost, &VCpuControl<StdHost>)) {
                 }
             })
         };
-        for round in 1..=ROUNDS {
+        let begin = Instant::now();
+        for round in (1..=ROUNDS).take_while(|_| begin.elapsed() < ENOUGH) {
             wanted.store(round, SeqCst);
             control.request(Request::Look);
             while seen.load(SeqCst) < round {
                 std::thread::yield_now();
             }
         }
+        is_over.store(true, SeqCst);
+        control.request(Request::Look);
         vcpu.join().unwrap();
     });
 }
