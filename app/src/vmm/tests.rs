@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::arch::{
     HostVm, Program,
-    testing::{Bench, Output, StdHost, config, watchdog},
+    testing::{Bench, Output, Setup, StdHost, config, watchdog},
 };
 use axvm::{CrashPolicy, VmOutcome, VmStatus};
 
@@ -37,7 +37,11 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let bench = Bench::default();
+        // Time does not pass, so that crashes follow each other at once on any machine.
+        let bench = Bench::new(Setup {
+            stopped_at_ns: Some(0),
+            ..Setup::default()
+        });
         let notes = Arc::new(Notes::default());
         let vmm = Vmm::new(bench.host.clone(), notes.clone());
         Self { bench, notes, vmm }
