@@ -87,7 +87,7 @@ test: ## Run everything that must hold; ends with `N passed, N failed`.
 	@scripts/test.sh
 
 test-host: ## Test every crate on this machine.
-	cargo test --quiet $(HOST_FEATURES)
+	cargo test --quiet --no-fail-fast $(HOST_FEATURES)
 
 test-qemu: ## Run the system tests of every architecture, or those of ARCH and CASE.
 	@status=0; built=; for arch in $(TEST_ARCHES); do \
