@@ -36,6 +36,8 @@ mod registers;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod starts;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod steps;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod strings;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod wires;
@@ -68,6 +70,7 @@ fn sequence(machine: &'static Machine) -> Result<Ending, Failure> {
     pages::run()?;
     strings::run()?;
     interrupts::run()?;
+    steps::run()?;
     wires::run()?;
     hostile::deadlines()?;
     opcodes::run()?;

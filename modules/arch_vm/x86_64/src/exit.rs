@@ -57,6 +57,8 @@ pub(crate) enum Exit {
     NoTask(u16),
     /// The first access to a debug register.
     DebugRegister,
+    /// INT1, whose #DB comes behind it.
+    Int1,
     /// An exception that is the guest's own business.
     Exception(Exception),
     /// The guest's triple fault.

@@ -38,6 +38,7 @@ pub(crate) const LENGTH_MSR: u8 = 2;
 const LENGTH_HLT: u8 = 1;
 pub(crate) const LENGTH_CALL: u8 = 3;
 const LENGTH_XSETBV: u8 = 3;
+const LENGTH_INT1: u8 = 1;
 
 impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     /// Handles an exit.
@@ -85,6 +86,10 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
             Exit::DebugRegister => {
                 self.load_breakpoints();
                 self.count(ExitKind::Other)
+            }
+            Exit::Int1 => {
+                self.backend.skip(LENGTH_INT1);
+                self.deliver_again(Exception::DEBUG)
             }
             Exit::Exception(Exception::DEBUG) if self.has_stepped_out() => Step::Resume,
             Exit::Exception(exception) => self.deliver_again(exception),
@@ -253,7 +258,8 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
     fn halt(&mut self) -> Step {
         self.backend.skip(LENGTH_HLT);
         self.step_done();
-        self.interrupts.is_halted = true;
+        // The trap of a step ends it at once.
+        self.interrupts.is_halted = !self.backend.has_event();
         self.interrupts.is_stale = true;
         self.count(ExitKind::Halt)
     }

@@ -24,6 +24,7 @@ const CR8_WRITE: u64 = 0x18;
 const CPUID: u64 = 0x72;
 const DEBUG: u64 = 0x41;
 const IRET: u64 = 0x74;
+const HLT: u64 = 0x78;
 const IOIO: u64 = 0x7b;
 const MSR: u64 = 0x7c;
 const SHUTDOWN: u64 = 0x7f;
@@ -588,6 +589,17 @@ fn a_stepped_guest_traps_behind_an_emulated_instruction() {
         leave(vcpu, CPUID, [0; 2]);
         assert_eq!(vcpu.backend.event(), Some((3, 1, 0)));
         assert_eq!(vcpu.backend.dr6() & 1 << 14, 1 << 14);
+    });
+}
+
+#[test]
+fn a_stepped_guest_does_not_wait_in_hlt() {
+    with_bound_vcpu(0, |vcpu| {
+        for (flags, next) in [(2, Step::Leave(Leave::Halt)), (1 << 8 | 2, Step::Resume)] {
+            vcpu.backend.set_rflags(flags);
+            assert_eq!(leave(vcpu, HLT, [0; 2]), Step::Resume);
+            assert_eq!(vcpu.show_interrupts(), next);
+        }
     });
 }
 

@@ -101,7 +101,8 @@ register_bitfields![u32,
         KIND OFFSET(8) NUMBITS(3) [
             External = 0,
             Nmi = 2,
-            Exception = 3
+            Exception = 3,
+            Int1 = 5
         ],
         HAS_ERROR OFFSET(11) NUMBITS(1) [],
         VALID OFFSET(31) NUMBITS(1) []

@@ -50,7 +50,14 @@ impl<H: AxVMHal> Vmx<H> {
     }
 
     /// Delivers an event on the next entry.
+    ///
+    /// Before a #DB nothing else comes, so that no shadow is left; an entry with one
+    /// and TF fails, as the step's trap is what was pending.
     pub(crate) fn inject(&mut self, event: Event) {
+        if event == Event::Exception(Exception::DEBUG) {
+            let shadow = Blocking::SHADOW.bits();
+            self.on(|| vmcs::modify(INTERRUPTIBILITY, |word| word & !shadow));
+        }
         let number = |vector: u8| EVENT::VALID::SET + EVENT::VECTOR.val(vector.into());
         let (value, error) = match event {
             Event::Interrupt(vector) => (number(vector) + EVENT::KIND::External, None),

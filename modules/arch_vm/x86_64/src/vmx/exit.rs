@@ -13,8 +13,8 @@ use super::{
     controls::{self, EPT_VIOLATION, EVENT, IO, REASON, TASK},
     cpu,
     fields::{
-        EXIT_ERROR, EXIT_EVENT, EXIT_LENGTH, EXIT_REASON, GUEST_PHYSICAL_ADDRESS, GUEST_RIP,
-        QUALIFICATION, VECTORING_EVENT,
+        EXIT_ERROR, EXIT_EVENT, EXIT_LENGTH, EXIT_REASON, GUEST_DR7, GUEST_PHYSICAL_ADDRESS,
+        GUEST_RIP, QUALIFICATION, VECTORING_EVENT,
     },
     vmcs,
 };
@@ -64,6 +64,9 @@ const XSAVES: u32 = 63;
 const XRSTORS: u32 = 64;
 const UMWAIT: u32 = 67;
 const TPAUSE: u32 = 68;
+
+/// In DR7: each access to a debug register is an exception.
+const GENERAL_DETECT: u64 = 1 << 13;
 
 const VECTOR_DEBUG: u32 = 1;
 const VECTOR_PROTECTION: u32 = 13;
@@ -141,17 +144,30 @@ fn event() -> Exit {
         return Exit::Host;
     }
     match event.read(EVENT::VECTOR) {
-        VECTOR_DEBUG => {
-            // The hardware says here what it has not written into DR6.
-            cpu::set_dr6(cpu::dr6() | vmcs::read(QUALIFICATION));
-            Exit::Exception(Exception::DEBUG)
-        }
+        VECTOR_DEBUG => debug(event.matches_all(EVENT::KIND::Int1)),
         VECTOR_ALIGNMENT => Exit::Exception(Exception::ALIGNMENT),
         VECTOR_PROTECTION => Exit::Exception(Exception {
             error: Some(vmcs::read(EXIT_ERROR)),
             ..Exception::PROTECTION
         }),
         vector => Exit::Unknown(EXCEPTION_OR_NMI.into(), vector.into()),
+    }
+}
+
+/// A #DB: the hardware says here what it has written neither into DR6 nor into DR7.
+fn debug(is_int1: bool) -> Exit {
+    const BREAKPOINTS: u64 = 0xf;
+    const DETECT: u64 = 1 << 13;
+    const STEP: u64 = 1 << 14;
+    // Other bits mean something else there than here.
+    let causes = vmcs::read(QUALIFICATION) & (BREAKPOINTS | DETECT | STEP);
+    cpu::set_dr6(cpu::dr6() & !BREAKPOINTS | causes);
+    if causes & DETECT != 0 {
+        vmcs::modify(GUEST_DR7, |dr7| dr7 & !GENERAL_DETECT);
+    }
+    match is_int1 {
+        true => Exit::Int1,
+        false => Exit::Exception(Exception::DEBUG),
     }
 }
 

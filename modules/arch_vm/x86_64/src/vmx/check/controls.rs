@@ -126,7 +126,7 @@ fn event() -> [Check; 2] {
         Some(EVENT::KIND::Value::External) => (true, false),
         Some(EVENT::KIND::Value::Nmi) => (vector == VECTOR_NMI, false),
         Some(EVENT::KIND::Value::Exception) => (vector < EXCEPTIONS, true),
-        None => (false, false),
+        Some(EVENT::KIND::Value::Int1) | None => (false, false),
     };
     let has_code = WITH_ERROR.checked_shr(vector).unwrap_or(0) & 1 != 0;
     let wants_error = may_have_error && is_protected && has_code;
