@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use crate::{
     frame::{RAX, RBX, RCX, RDI, RDX, RSI, RSP},
     handle::Step,
+    pc::boot::BootState,
     regs::{self, Msr, read_msr},
     svm::Svm,
     testing::{host, machine_on, with_bound_vcpu},
@@ -491,6 +492,16 @@ fn what_the_tlb_must_forget_waits_for_an_entry() {
             vcpu.backend.set_address_space(1, Flush::None);
             assert!(!vcpu.backend.forgets(), "{flush:?}");
         }
+    });
+}
+
+#[test]
+fn a_cpu_that_starts_anew_forgets_what_paging_has_found() {
+    with_bound_vcpu(1, |vcpu| {
+        leave(vcpu, INTR, [0; 2]);
+        assert!(!vcpu.backend.forgets());
+        vcpu.start_at(&BootState::sipi(9));
+        assert!(vcpu.backend.forgets());
     });
 }
 

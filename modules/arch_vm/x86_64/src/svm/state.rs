@@ -157,6 +157,9 @@ impl<H: AxVMHal> Svm<H> {
             false => 0,
         };
         control.clean = 0;
+        // As paging ends: what was found by it may not be where the CPU starts.
+        let asid = control.asid;
+        self.set_address_space(asid, Flush::OwnTables);
     }
 
     /// Comes to this CPU.

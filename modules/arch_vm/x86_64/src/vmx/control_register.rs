@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MulanPSL-2.0
 //! Writes of control registers that touched what VMX keeps.
 //!
-//! VMX keeps CR0.NE and CR4.VMXE set; the guest sees its own from the shadows,
-//! and leaves when it writes another value, or a bit of CR4 that it has no right
-//! to. Other bits never exit. A write of CR0 that would change NE changes the
-//! shadow's and is executed again: now it touches nothing that is kept, and the CPU
-//! makes all its checks and loads what follows, such as the entries of PAE's page
-//! directory pointers. Until the guest is seen elsewhere its #GP leaves: one of
-//! that write takes the new NE back.
+//! VMX keeps CR0.NE and CR4.VMXE set, and the cache on; the guest sees its own from
+//! the shadows, and leaves when it writes another value, or a bit of CR4 that it has
+//! no right to. Other bits never exit. A write of CR0 that would change NE, NW or CD
+//! changes the shadow's and is executed again: now it touches nothing that is kept,
+//! and the CPU makes all its checks and loads what follows, such as the entries of
+//! PAE's page directory pointers. Until the guest is seen elsewhere its #GP leaves:
+//! one of that write takes the new bits back.
 //!
 //! Spec: Intel SDM 3, "Guest/Host Masks and Read Shadows for CR0 and CR4".
 
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     exit::{Exception, Exit},
     frame::Frame,
-    regs::bits,
+    regs::{CR0, bits},
 };
 
 const PROTECTION: u8 = Exception::PROTECTION.vector;
@@ -60,14 +60,14 @@ impl<H: AxVMHal> Vmx<H> {
         let is_write = access.matches_all(CR_ACCESS::KIND::ToRegister);
         let value = frame.get(access.read(CR_ACCESS::GPR) as usize);
         match access.read(CR_ACCESS::NUMBER) {
-            0 if is_write => {
+            0 if is_write && !has_no_cache_mode(value) => {
                 let (rip, shadow) = (self.rip, vmcs::read(CR0_SHADOW));
                 self.trial = Some(Trial { rip, shadow });
                 vmcs::write(CR0_SHADOW, shadow & !CR0_OWNED | value & CR0_OWNED);
                 vmcs::modify(EXCEPTION_BITMAP, |bitmap| bitmap | FAULTS);
                 Exit::Answered
             }
-            // Only what this CPU does not have for its guests leaves.
+            // Else only what this CPU does not have for its guests leaves.
             _ => Exit::Protection,
         }
     }
@@ -98,4 +98,11 @@ impl<H: AxVMHal> Vmx<H> {
             false => exit,
         }
     }
+}
+
+/// Tells whether NW is set without CD, which no CPU takes; of bits that are kept it
+/// does not look at what is written.
+fn has_no_cache_mode(cr0: u64) -> bool {
+    let cr0 = bits::<CR0::Register>(cr0);
+    cr0.is_set(CR0::NW) && !cr0.is_set(CR0::CD)
 }

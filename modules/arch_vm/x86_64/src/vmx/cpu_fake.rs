@@ -53,7 +53,15 @@ pub(super) fn write(encoding: u32, value: u64) {
 
 pub(super) fn drop_extended(_scope: Scope) {}
 
-pub(super) fn drop_linear(_scope: Scope) {}
+/// Counts how often it is called.
+pub(super) fn drop_linear(_scope: Scope) {
+    store::count_drop();
+}
+
+#[cfg(test)]
+pub(super) fn drops() -> u64 {
+    store::drops()
+}
 
 pub(super) fn cr2() -> u64 {
     0
@@ -84,6 +92,8 @@ mod store {
     }
 
     pub(super) fn write(_encoding: u32, _value: u64) {}
+
+    pub(super) fn count_drop() {}
 }
 
 #[cfg(test)]
@@ -93,6 +103,7 @@ mod store {
 
     thread_local! {
         static CURRENT: Cell<u64> = const { Cell::new(0) };
+        static DROPS: Cell<u64> = const { Cell::new(0) };
         static FIELDS: RefCell<BTreeMap<(u64, u32), u64>> = const { RefCell::new(BTreeMap::new()) };
     }
 
@@ -108,5 +119,13 @@ mod store {
     pub(super) fn write(encoding: u32, value: u64) {
         let key = (CURRENT.get(), encoding);
         FIELDS.with_borrow_mut(|fields| fields.insert(key, value));
+    }
+
+    pub(super) fn count_drop() {
+        DROPS.set(DROPS.get() + 1);
+    }
+
+    pub(super) fn drops() -> u64 {
+        DROPS.get()
     }
 }

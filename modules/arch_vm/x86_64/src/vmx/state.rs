@@ -58,7 +58,10 @@ const DR6_AT_RESET: u64 = 0xffff_0ff0;
 const DR7_AT_RESET: u64 = 0x400;
 const PAT_AT_RESET: u64 = 0x0007_0406_0007_0406;
 /// What VMX keeps set; the guest sees its own.
-pub(super) const CR0_OWNED: u64 = CR0::NE::SET.value;
+const CR0_KEPT: u64 = CR0::NE::SET.value;
+/// What a guest does not change but in its shadow: exits leave NW and CD as it had
+/// them, and the host would go on without its cache.
+pub(super) const CR0_OWNED: u64 = CR0_KEPT | CR0::NW::SET.value | CR0::CD::SET.value;
 pub(super) const CR4_OWNED: u64 = CR4::VMXE::SET.value;
 /// Write-back, four levels.
 const EPT_POINTER_FLAGS: u64 = 6 | 3 << 3;
@@ -227,6 +230,8 @@ impl<H: AxVMHal> Vmx<H> {
             self.load_moved();
         }
         self.set_task_priority(0);
+        // As paging ends: what was found by it may not be where the CPU starts.
+        self.set_address_space(self.vpid.into(), Flush::OwnTables);
     }
 
     fn write_start(&self, state: &BootState) {
@@ -240,10 +245,10 @@ impl<H: AxVMHal> Vmx<H> {
         vmcs::write(GUEST_GDTR_LIMIT, state.gdt.limit.into());
         vmcs::write(GUEST_IDTR_BASE, state.idt.base);
         vmcs::write(GUEST_IDTR_LIMIT, state.idt.limit.into());
-        vmcs::write(GUEST_CR0, state.cr0 | CR0_OWNED);
+        vmcs::write(GUEST_CR0, state.cr0 & !CR0_OWNED | CR0_KEPT);
         // Whoever enables errors of floating point as exceptions then writes
         // what is there, and does not leave for it.
-        vmcs::write(CR0_SHADOW, state.cr0 | CR0_OWNED);
+        vmcs::write(CR0_SHADOW, state.cr0 | CR0_KEPT);
         vmcs::write(GUEST_CR3, state.cr3);
         vmcs::write(GUEST_CR4, state.cr4 | CR4_OWNED);
         vmcs::write(CR4_SHADOW, state.cr4);

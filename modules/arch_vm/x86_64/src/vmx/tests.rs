@@ -11,11 +11,13 @@ use proptest::prelude::*;
 use super::{
     Features, Maps, Vmx,
     controls::{Primary, Secondary},
+    cpu,
     fields::{
-        CR4_MASK, ENTRY_EVENT, EOI_EXITS, EXCEPTION_BITMAP, EXIT_EVENT, EXIT_LENGTH, EXIT_REASON,
-        GUEST_CR0, GUEST_CR4, GUEST_PHYSICAL_ADDRESS, GUEST_RIP, GUEST_SS, GUEST_TR,
-        INTERRUPT_STATUS, INTERRUPTIBILITY, MSR_BITMAP, PREEMPTION_TIMER, PRIMARY_CONTROLS,
-        QUALIFICATION, SECONDARY_CONTROLS, TPR_THRESHOLD, VECTORING_ERROR, VECTORING_EVENT,
+        CR0_MASK, CR4_MASK, ENTRY_EVENT, EOI_EXITS, EXCEPTION_BITMAP, EXIT_EVENT, EXIT_LENGTH,
+        EXIT_REASON, GUEST_CR0, GUEST_CR4, GUEST_DR7, GUEST_PHYSICAL_ADDRESS, GUEST_RIP, GUEST_SS,
+        GUEST_TR, INTERRUPT_STATUS, INTERRUPTIBILITY, MSR_BITMAP, PREEMPTION_TIMER,
+        PRIMARY_CONTROLS, QUALIFICATION, SECONDARY_CONTROLS, TPR_THRESHOLD, VECTORING_ERROR,
+        VECTORING_EVENT,
     },
     vmcs,
 };
@@ -180,6 +182,77 @@ fn a_write_that_changes_ne_is_left_to_the_cpu() {
         "VMXE and what is hidden leave"
     );
     assert_eq!(leave(&mut vmx, 28, 4), Exit::Protection);
+}
+
+#[test]
+fn a_guest_switches_no_cache_off_but_in_what_it_sees() {
+    const NW: u64 = 1 << 29;
+    const CD: u64 = 1 << 30;
+    let mut vmx = bound(&state());
+    assert_eq!(
+        vmcs::read(CR0_MASK) & (NW | CD),
+        NW | CD,
+        "its writes leave"
+    );
+    assert_eq!(vmx.cr0() & (NW | CD), NW | CD, "as after reset");
+    let mut frame = Frame::default();
+    for (value, exit) in [
+        (CD | 1, Exit::Answered),
+        (NW | 1, Exit::Protection),
+        (NW | CD | 1, Exit::Answered),
+        (1, Exit::Answered),
+    ] {
+        let before = vmx.cr0();
+        frame.set(RBX, value);
+        vmcs::write(EXIT_REASON, 28);
+        vmcs::write(QUALIFICATION, (RBX as u64) << 8);
+        assert_eq!(enter(&mut vmx, &mut frame), exit, "{value:#x}");
+        let seen = if exit == Exit::Protection {
+            before
+        } else {
+            value
+        };
+        assert_eq!(vmx.cr0() & (NW | CD), seen & (NW | CD), "{value:#x}");
+        assert_eq!(vmcs::read(GUEST_CR0) & (NW | CD), 0, "{value:#x}");
+    }
+}
+
+#[test]
+fn a_debugger_is_told_what_the_hardware_only_reports() {
+    const HARDWARE: u32 = 1 << 31 | 3 << 8 | 1;
+    const INT1: u32 = 1 << 31 | 5 << 8 | 1;
+    const DETECT: u64 = 1 << 13;
+    let mut vmx = bound(&state());
+    for (event, cause, exit, dr7) in [
+        (HARDWARE, 1, Exit::Exception(Exception::DEBUG), DETECT | 1),
+        (HARDWARE, DETECT, Exit::Exception(Exception::DEBUG), 1),
+        (INT1, 0, Exit::Int1, DETECT | 1),
+    ] {
+        vmcs::write(GUEST_DR7, DETECT | 1);
+        vmcs::write(EXIT_EVENT, event);
+        assert_eq!(leave(&mut vmx, 0, cause), exit);
+        assert_eq!(vmcs::read(GUEST_DR7), dr7);
+    }
+}
+
+#[test]
+fn a_cpu_that_starts_anew_forgets_what_paging_has_found() {
+    let mut vmx = bound(&state());
+    let before = cpu::drops();
+    vmx.start(&BootState::sipi(9));
+    assert_eq!(cpu::drops(), before + 1);
+}
+
+#[test]
+fn no_shadow_is_left_where_a_step_traps() {
+    const STI: u32 = 1 << 0;
+    const NMI: u32 = 1 << 3;
+    let mut vmx = bound(&state());
+    for (exception, left) in [(Exception::PROTECTION, STI | NMI), (Exception::DEBUG, NMI)] {
+        vmcs::write(INTERRUPTIBILITY, STI | NMI);
+        vmx.inject(Event::Exception(exception));
+        assert_eq!(vmcs::read(INTERRUPTIBILITY), left, "else the entry fails");
+    }
 }
 
 #[test]
