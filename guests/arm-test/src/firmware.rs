@@ -295,8 +295,9 @@ fn stolen_time() -> Checked {
         }
     };
     same("revision and attributes", read(0)?, 0)?;
-    let before = read(8)?;
+    // Time may be stolen between the two.
     let begin = wait::now_ns();
+    let before = read(8)?;
     wait::spin_until("time", || wait::now_ns() - begin > NAP_NS)?;
     let after = read(8)?;
     let lost_ns = after.wrapping_sub(before);
