@@ -28,7 +28,7 @@ pub fn ns_to_ticks(ns: u64, frequency_hz: u64) -> u64 {
 pub fn spin_until(failure: &'static str, is_true: impl Fn() -> bool) -> Result<(), Failure> {
     let start = now_ns();
     while !is_true() {
-        if now_ns().saturating_sub(start) > PATIENCE_NS {
+        if is_late(start) && !is_true() {
             return Err(Failure(failure));
         }
         core::hint::spin_loop();
@@ -40,13 +40,18 @@ pub fn spin_until(failure: &'static str, is_true: impl Fn() -> bool) -> Result<(
 pub fn halt_until(failure: &'static str, is_true: impl Fn() -> bool) -> Result<(), Failure> {
     let start = now_ns();
     while !is_true() {
-        if now_ns().saturating_sub(start) > PATIENCE_NS {
+        if is_late(start) && !is_true() {
             return Err(Failure(failure));
         }
         nap(&is_true);
     }
     timer::disarm();
     Ok(())
+}
+
+// Whoever was late may only have been kept from looking, so it looks once more.
+fn is_late(start: u64) -> bool {
+    now_ns().saturating_sub(start) > PATIENCE_NS
 }
 
 // What makes the condition true may be an interrupt between the look and the
