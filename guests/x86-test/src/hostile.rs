@@ -137,7 +137,10 @@ fn start_all() {
     port::write_u8(0x43, 0x34);
     port::write_u8(0x40, 2);
     port::write_u8(0x40, 0);
-    // 8192 Hz, all three interrupts.
+    // 8192 Hz, all three interrupts, and an alarm at a second that never comes.
+    for (hand, shown) in [(0x01, 0x75), (0x03, 0xff), (0x05, 0xff)] {
+        set_cmos(hand, shown);
+    }
     set_cmos(0x0a, 0x23);
     set_cmos(0x0b, 0x72);
     cmos(0x0c);

@@ -159,27 +159,41 @@ impl Alarm {
         self.0.set(hand, value);
     }
 
-    /// Returns in how many seconds after `now_s` it rings, if ever; it looks at
-    /// one second, minute and hour after the other, each at most once.
+    /// Returns in how many seconds after `now_s` it rings, if ever.
     pub fn wait_s(&self, now_s: u64, format: Format) -> Option<u64> {
+        if !self.is_time(format) {
+            return None;
+        }
+        self.looks(now_s, format).last()?.checked_sub(now_s)
+    }
+
+    /// Tells whether there is a time of day that it shows.
+    fn is_time(&self, format: Format) -> bool {
         let hands = &self.0;
+        let is_below = |shown: u8, number: u8, end: u8| shown >= ANY || number < end;
+        is_below(hands.hour, format.hour(hands.hour), 24)
+            && is_below(hands.minute, format.number(hands.minute), 60)
+            && is_below(hands.second, format.number(hands.second), 60)
+    }
+
+    /// Returns the times behind `now_s` at which one that shows a time is looked at:
+    /// one hour after the other, then minutes and seconds, up to when it rings.
+    fn looks(&self, now_s: u64, format: Format) -> impl Iterator<Item = u64> {
+        let hands = self.0;
         let matches = |shown: u8, number: u8, now: u64| shown >= ANY || u64::from(number) == now;
-        let hour = |now| matches(hands.hour, format.hour(hands.hour), now);
-        let minute = |now| matches(hands.minute, format.number(hands.minute), now);
-        let second = |now| matches(hands.second, format.number(hands.second), now);
-        let mut at = now_s.checked_add(1)?;
-        let end = now_s.checked_add(2 * DAY_S)?;
-        while at <= end {
-            let unit = match at % DAY_S {
+        let hour = move |now| matches(hands.hour, format.hour(hands.hour), now);
+        let minute = move |now| matches(hands.minute, format.number(hands.minute), now);
+        let second = move |now| matches(hands.second, format.number(hands.second), now);
+        core::iter::successors(now_s.checked_add(1), move |at| {
+            let unit: u64 = match at % DAY_S {
                 of_day if !hour(of_day / 3600) => 3600,
                 of_day if !minute(of_day / 60 % 60) => 60,
                 of_day if !second(of_day % 60) => 1,
-                _ => return at.checked_sub(now_s),
+                _ => return None,
             };
             // Units divide a day, which divides the epoch.
-            at = at.checked_div(unit)?.checked_add(1)?.checked_mul(unit)?;
-        }
-        None
+            at.checked_div(unit)?.checked_add(1)?.checked_mul(unit)
+        })
     }
 }
 
@@ -261,6 +275,30 @@ mod tests {
             let hands = Hands { second, minute, hour, weekday, day, month, year, century };
             let _ = Hands::at(hands.seconds(format), format);
             let _ = Alarm(hands).wait_s(u64::MAX, format);
+        }
+
+        #[test]
+        fn an_alarm_is_found_soon_whatever_it_shows(
+            now in 0..4_000_000_000u64,
+            hands: [u8; 3],
+            is_any: [bool; 3],
+            format in any_format(),
+        ) {
+            let mut alarm = Alarm::default();
+            for ((hand, shown), is_any) in [Hand::Hour, Hand::Minute, Hand::Second]
+                .into_iter()
+                .zip(hands)
+                .zip(is_any)
+            {
+                alarm.set(hand, if is_any { ANY } else { shown });
+            }
+            match alarm.wait_s(now, format) {
+                None => prop_assert!(!alarm.is_time(format)),
+                Some(wait) => prop_assert!((1..=DAY_S).contains(&wait)),
+            }
+            // Seconds and minutes to the next hour, hours, minutes and seconds.
+            let looks = alarm.looks(now, format).take(1000).count();
+            prop_assert!(!alarm.is_time(format) || looks <= 60 + 60 + 24 + 60 + 60);
         }
 
         #[test]
