@@ -64,6 +64,8 @@ const XSAVES: u32 = 63;
 const XRSTORS: u32 = 64;
 const UMWAIT: u32 = 67;
 const TPAUSE: u32 = 68;
+const SEAMCALL: u32 = 76;
+const TDCALL: u32 = 77;
 
 /// In DR7: each access to a debug register is an exception.
 const GENERAL_DETECT: u64 = 1 << 13;
@@ -114,7 +116,8 @@ fn rare_exit(reason: u32) -> Exit {
         | VMFUNC
         | ENCLS..=RDSEED
         | XSAVES..=XRSTORS
-        | UMWAIT..=TPAUSE => Exit::Undefined,
+        | UMWAIT..=TPAUSE
+        | SEAMCALL..=TDCALL => Exit::Undefined,
         TASK_SWITCH => task_switch(),
         DEBUG_REGISTER => Exit::DebugRegister,
         TRIPLE_FAULT => Exit::Shutdown,

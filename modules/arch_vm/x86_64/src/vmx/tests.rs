@@ -128,6 +128,7 @@ fn each_reason_is_told_in_common_terms() {
         (52, 0, Exit::Host),
         (9, 3 << 30 | 0x28, Exit::NoTask(0x28)),
         (11, 0, Exit::Undefined),
+        (77, 0, Exit::Undefined),
         (62, 5, Exit::Unknown(62, 5)),
     ] {
         assert_eq!(leave(&mut vmx, reason, qualification), exit, "{reason}");
