@@ -59,7 +59,7 @@ pub struct Step {
 }
 
 fn default_timeout_s() -> u64 {
-    120
+    300
 }
 
 impl Case {
