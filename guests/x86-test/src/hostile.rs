@@ -17,7 +17,7 @@ use rt::{cpu, say, wait};
 
 use crate::{
     device::{HPET, IO_APIC, cmos, set_cmos, write},
-    starts,
+    noise, starts,
 };
 
 const HAS_DEADLINE: u32 = 1 << 24;
@@ -38,6 +38,10 @@ pub fn run(machine: &Machine) -> Result<bool, Failure> {
     }
     if machine.command_line.has("storm") {
         storm()?;
+        return Ok(true);
+    }
+    if machine.command_line.has("noise") {
+        noise::run()?;
         return Ok(true);
     }
     if machine.command_line.has("starts") {

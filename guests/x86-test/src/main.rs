@@ -26,6 +26,8 @@ mod hostile;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod interrupts;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod noise;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod opcodes;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod pages;
