@@ -102,6 +102,19 @@ fn unknown_registers_and_calls_do_what_hardware_does() {
 }
 
 #[test]
+fn an_exception_has_no_error_code_in_real_mode() {
+    with_bound_vcpu(0, |vcpu| {
+        vcpu.frame.set(RCX, 0xc001_0117);
+        for (cr0, has_code) in [(0x10, false), (0x11, true)] {
+            vcpu.backend.set_cr0(cr0);
+            leave(vcpu, MSR, [0; 2]);
+            assert_eq!(vcpu.backend.event(), PROTECTION);
+            assert_eq!(vcpu.backend.has_error_code(), has_code);
+        }
+    });
+}
+
+#[test]
 fn efer_hides_svm_and_keeps_long_mode_while_paging() {
     with_bound_vcpu(0, |vcpu| {
         let write = |vcpu: &mut VCpu, value: u64| {

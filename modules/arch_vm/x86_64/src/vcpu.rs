@@ -29,7 +29,7 @@ use crate::{
     paravirt::Clocks,
     pc::boot::BootState,
     percpu::ASIDS,
-    regs::{self, Msr},
+    regs::{self, CR0, Msr, bits},
 };
 
 const NAMES: [&str; 16] = [
@@ -179,8 +179,12 @@ impl<H: AxVMHal, B: Backend<H>> VCpu<H, B> {
         regs::tsc().wrapping_add(self.tsc_offset)
     }
 
-    /// Makes the guest take an exception before it goes on.
+    /// Makes the guest take an exception before it goes on; in real mode none has an
+    /// error code.
     pub(crate) fn throw(&mut self, exception: Exception) {
+        let is_protected = bits::<CR0::Register>(self.backend.cr0()).is_set(CR0::PE);
+        let error = exception.error.filter(|_| is_protected);
+        let exception = Exception { error, ..exception };
         self.backend.inject(Event::Exception(exception));
     }
 

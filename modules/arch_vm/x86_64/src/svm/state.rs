@@ -620,6 +620,11 @@ impl<H: AxVMHal> Svm<H> {
         event.is_set(EVENT::VALID).then_some(parts.into())
     }
 
+    /// Tells whether the event that the next entry delivers has an error code.
+    pub(crate) fn has_error_code(&self) -> bool {
+        bits::<EVENT::Register>(self.vmcb().control.event).is_set(EVENT::HAS_ERROR)
+    }
+
     /// Returns whether the guest leaves when it can take an interrupt, and when it
     /// writes CR8.
     pub(crate) fn window(&self) -> (bool, bool) {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     backend::{DebugOwner, NmiWatch},
     exit::{Event, Exception},
-    regs::{CR0, RFLAGS, bits},
+    regs::{RFLAGS, bits},
 };
 
 impl<H: AxVMHal> Vmx<H> {
@@ -63,9 +63,8 @@ impl<H: AxVMHal> Vmx<H> {
             Event::Interrupt(vector) => (number(vector) + EVENT::KIND::External, None),
             Event::Nmi => (number(2) + EVENT::KIND::Nmi, None),
             Event::Exception(Exception { vector, error }) => {
-                let is_protected = bits::<CR0::Register>(self.cr0()).is_set(CR0::PE);
                 let value = number(vector) + EVENT::KIND::Exception;
-                match error.filter(|_| is_protected) {
+                match error {
                     None => (value, None),
                     error => (value + EVENT::HAS_ERROR::SET, error),
                 }

@@ -340,14 +340,6 @@ fn a_guest_that_keeps_leaving_with_interrupts_closed_gets_no_more_time() {
 }
 
 #[test]
-fn an_exception_has_no_error_code_in_real_mode() {
-    let mut vmx = bound(&state());
-    vmx.inject(Event::Exception(Exception::PROTECTION));
-    leave(&mut vmx, 1, 0);
-    assert_eq!(vmcs::read(ENTRY_EVENT), 1 << 31 | 3 << 8 | 13);
-}
-
-#[test]
 fn an_interrupt_below_the_task_priority_waits_for_that_to_fall() {
     let mut vmx = bound(&state());
     let has_window = || {
