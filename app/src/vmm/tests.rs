@@ -17,16 +17,25 @@ impl Spawn for StdHost {
     }
 }
 
-/// Remembers what was announced.
+/// Remembers what was announced, and does something at the next end of a run.
 #[derive(Default)]
-struct Notes(Mutex<Vec<String>>);
+struct Notes {
+    lines: Mutex<Vec<String>>,
+    at_end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
 
 impl Announce for Notes {
     fn announce(&self, vm: &str, line: core::fmt::Arguments<'_>) {
-        self.0.lock().unwrap().push(format!("{vm}: {line}"));
+        let line = format!("{vm}: {line}");
+        self.lines.lock().unwrap().push(line);
     }
 
-    fn ended(&self, _vm: axvm::VMId) {}
+    fn ended(&self, _vm: axvm::VMId) {
+        let deed = self.at_end.lock().unwrap().take();
+        if let Some(deed) = deed {
+            deed();
+        }
+    }
 }
 
 struct Rig {
@@ -55,7 +64,7 @@ impl Rig {
     }
 
     fn noted(&self, text: &str) -> usize {
-        let notes = self.notes.0.lock().unwrap();
+        let notes = self.notes.lines.lock().unwrap();
         notes.iter().filter(|note| note.contains(text)).count()
     }
 }
@@ -142,6 +151,27 @@ fn a_guest_that_asks_for_a_restart_gets_it_until_it_is_stopped() {
             vm.shutdown().is_ok() && vm.outcome() == Some(VmOutcome::Stopped)
         });
         assert!(rig.vmm.wait_idle());
+    });
+}
+
+#[test]
+fn an_end_is_followed_once_also_of_a_run_that_begins_while_the_last_is_followed() {
+    watchdog(|| {
+        let rig = Rig::new();
+        rig.add("brief", &Program::new().power_off(), CrashPolicy::Stop);
+        let vmm = rig.vmm.clone();
+        // A second run comes and goes before its watcher looks again.
+        *rig.notes.at_end.lock().unwrap() = Some(Box::new(move || {
+            vmm.start(0).unwrap();
+            vmm.vm(0).unwrap().wait_stopped();
+        }));
+        rig.vmm.start(0).unwrap();
+        assert!(rig.vmm.wait_idle());
+        assert_eq!(rig.noted("powered off"), 2);
+        // One who comes to watch when its end was followed already finds nothing.
+        rig.vmm.watch(&rig.vmm.entries()[0]);
+        assert!(rig.vmm.wait_idle());
+        assert_eq!(rig.noted("powered off"), 2);
     });
 }
 

@@ -8,9 +8,7 @@
 use alloc::{boxed::Box, format, string::String, sync::Arc, vec::Vec};
 use core::sync::atomic::Ordering;
 
-use axvm::{
-    ArchVm, AxVCpuHal, AxVM, CrashPolicy, ExitKind, HostEvent, Machine, VmOutcome, VmStatus,
-};
+use axvm::{ArchVm, AxVCpuHal, AxVM, CrashPolicy, ExitKind, HostEvent, Machine, VmOutcome};
 
 use super::{Entry, Spawn, Vmm};
 
@@ -43,8 +41,9 @@ where
         loop {
             self.watch_runs(entry);
             entry.is_watched.store(false, Ordering::Release);
-            // Somebody may have started it while this still counted as watching.
-            if !is_active(entry.vm.status()) || entry.is_watched.swap(true, Ordering::AcqRel) {
+            // Somebody may have started it while this still counted as watching,
+            // and that run may be over as well.
+            if !entry.vm.needs_watching() || entry.is_watched.swap(true, Ordering::AcqRel) {
                 break;
             }
         }
@@ -53,24 +52,26 @@ where
 
     /// Waits for the end of one run after the other until none follows.
     fn watch_runs(&self, entry: &Entry<A>) {
-        let mut record = Record {
-            started_ns: self.hal.current_time_nanos(),
-            quick_crashes: 0,
-        };
-        loop {
-            match entry.vm.wait_stopped() {
-                Some(outcome) => {
-                    if !self.follow(entry, &outcome, &mut record) {
-                        return;
-                    }
-                }
-                None if is_active(entry.vm.status()) => {}
-                None => return,
+        let mut record = self.new_record();
+        while entry.vm.needs_watching() {
+            entry.vm.wait_stopped();
+            // Whoever watched before may have followed it.
+            if let Some(outcome) = entry.vm.take_outcome()
+                && !self.follow(entry, &outcome, &mut record)
+            {
+                record = self.new_record();
             }
         }
     }
 
-    /// Carries out the policy, and tells whether the VM runs again.
+    fn new_record(&self) -> Record {
+        Record {
+            started_ns: self.hal.current_time_nanos(),
+            quick_crashes: 0,
+        }
+    }
+
+    /// Carries out the policy, and tells whether that made the VM run again.
     fn follow(&self, entry: &Entry<A>, outcome: &VmOutcome, record: &mut Record) -> bool {
         self.announce.ended(entry.vm.id());
         self.say(entry, format_args!("{outcome}"));
@@ -88,10 +89,11 @@ where
             return false;
         }
         record.started_ns = self.hal.current_time_nanos();
-        // Only a VM that is still as it was found: somebody may have deleted it.
+        // Only a VM that is still as it was found: somebody may have deleted it, or
+        // started it already.
         match entry.vm.boot() {
             Ok(()) => true,
-            Err(axvm::Error::WrongState { .. }) => is_active(entry.vm.status()),
+            Err(axvm::Error::WrongState { .. }) => false,
             Err(error) => {
                 entry.has_failed.store(true, Ordering::Relaxed);
                 self.say(entry, format_args!("cannot restart: {error}"));
@@ -134,11 +136,4 @@ fn exits<A: ArchVm>(vm: &AxVM<A>) -> String {
     };
     let kinds: Vec<_> = ExitKind::ALL.into_iter().filter_map(of_kind).collect();
     kinds.join(", ")
-}
-
-fn is_active(status: VmStatus) -> bool {
-    !matches!(
-        status,
-        VmStatus::Uninit | VmStatus::Inited | VmStatus::Stopped | VmStatus::Failed
-    )
 }

@@ -97,6 +97,8 @@ struct Phase {
     parked: usize,
     /// Why the run ends, once that is known.
     outcome: Option<VmOutcome>,
+    /// Whether somebody has taken note of its end.
+    is_told: bool,
 }
 
 /// What the threads of a run are to do.
@@ -116,6 +118,7 @@ impl<H: AxVCpuHal> RunState<H> {
                 alive: 0,
                 parked: 0,
                 outcome: None,
+                is_told: false,
             }),
             event: hal.new_event(),
             controls,
@@ -207,6 +210,16 @@ impl<H: AxVCpuHal> RunState<H> {
     pub(crate) fn outcome(&self) -> VmOutcome {
         let outcome = self.phase(|phase| phase.outcome.clone());
         outcome.unwrap_or(VmOutcome::Stopped)
+    }
+
+    /// Tells whether nobody has taken note of its end.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.phase(|phase| !phase.is_told)
+    }
+
+    /// Takes note of its end, for the first who asks.
+    pub(crate) fn take_note(&self) -> bool {
+        self.phase(|phase| !core::mem::replace(&mut phase.is_told, true))
     }
 }
 

@@ -122,6 +122,28 @@ impl<A: ArchVm> AxVM<A> {
         }
     }
 
+    /// Returns why its last run ended, to the first who asks.
+    pub fn take_outcome(&self) -> Option<VmOutcome> {
+        match &*self.data.state.lock() {
+            VmMachineState::Stopped(machine, outcome) if machine.run.take_note() => {
+                Some(outcome.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Tells whether it is in a run, or has ended one without anybody taking note.
+    pub fn needs_watching(&self) -> bool {
+        match &*self.data.state.lock() {
+            VmMachineState::Uninit | VmMachineState::Inited(_) | VmMachineState::Failed(_) => false,
+            VmMachineState::Stopped(machine, _) => machine.run.is_untold(),
+            VmMachineState::Running(_)
+            | VmMachineState::Paused(_)
+            | VmMachineState::Switching
+            | VmMachineState::Stopping => true,
+        }
+    }
+
     /// Returns why it could not be built, if that is its state.
     pub fn failure(&self) -> Option<Error> {
         match &*self.data.state.lock() {
