@@ -101,8 +101,16 @@ impl Hpet {
             self.status |= status_bit(index);
             self.update_line(index);
         } else if timer.is_enabled() {
-            self.line(index, timer).pulse();
+            let line = self.line(index, timer);
+            // A wire that a level holds up has no edges.
+            if !self.is_held(line.irq()) {
+                line.pulse();
+            }
         }
+    }
+
+    fn is_held(&self, irq: u32) -> bool {
+        self.held.iter().flatten().any(|line| line.irq() == irq)
     }
 
     fn line(&self, index: usize, timer: &Timer) -> IrqLine {
@@ -114,7 +122,7 @@ impl Hpet {
     }
 
     /// Holds a timer's wire up while its status says so, and lets go of the wire
-    /// that it held before.
+    /// that it held before, unless another timer holds that up as well.
     fn update_line(&mut self, index: usize) {
         let Some(timer) = self.timers.get(index) else {
             return;
@@ -131,11 +139,21 @@ impl Hpet {
         if number(held) == number(&line) {
             return;
         }
-        if let Some(line) = &line {
+        let old = core::mem::replace(held, line.clone());
+        if let Some(line) = line {
             line.set_level(true);
         }
-        if let Some(old) = core::mem::replace(held, line) {
+        if let Some(old) = old
+            && !self.is_held(old.irq())
+        {
             old.set_level(false);
+        }
+    }
+
+    /// Lets go of all wires, some of which may become those of others.
+    fn let_go(&mut self) {
+        for line in self.held.iter_mut().filter_map(Option::take) {
+            line.set_level(false);
         }
     }
 
@@ -202,6 +220,9 @@ impl Hpet {
         self.since_ns = now_ns;
         let kept = CONFIGURATION::ENABLE.val(written.read(CONFIGURATION::ENABLE))
             + CONFIGURATION::LEGACY.val(written.read(CONFIGURATION::LEGACY));
+        if self.configuration.read(CONFIGURATION::LEGACY) != written.read(CONFIGURATION::LEGACY) {
+            self.let_go();
+        }
         self.configuration.set(kept.value);
         self.legacy.replace(written.is_set(CONFIGURATION::LEGACY));
         self.update_lines();
