@@ -4,13 +4,15 @@
 //! Spec: Intel SDM 3, "Interrupt Acceptance for Fixed Interrupts", "Task Priority in
 //! IA-32e Mode", "Handling Multiple NMIs".
 
+use core::arch::asm;
 use core::arch::x86_64::__cpuid;
-use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use rt::arch::{apic, irq, trap};
 use rt::check::{Checked, hold, same};
 use rt::{cpu, say};
+
+use crate::handler::handler;
 
 const VECTOR_NMI: u8 = 2;
 const CLASS: u64 = (trap::IPI >> 4) as u64;
@@ -28,41 +30,7 @@ static ELSEWHERE: AtomicU32 = AtomicU32::new(0);
 /// How many NMIs there were when the first was about to end.
 static SEEN: AtomicU32 = AtomicU32::new(0);
 
-global_asm!(
-    r#"
-    .pushsection .text.nmi, "ax"
-    .globl  nmi_handler
-nmi_handler:
-    push    rax
-    push    rcx
-    push    rdx
-    push    rsi
-    push    rdi
-    push    r8
-    push    r9
-    push    r10
-    push    r11
-    cld
-    mov     rdi, rsp
-    call    {handler}
-    pop     r11
-    pop     r10
-    pop     r9
-    pop     r8
-    pop     rdi
-    pop     rsi
-    pop     rdx
-    pop     rcx
-    pop     rax
-    iretq
-    .popsection
-    "#,
-    handler = sym on_nmi,
-);
-
-unsafe extern "C" {
-    static nmi_handler: u8;
-}
+handler!(nmi_handler calls on_nmi);
 
 /// Runs all of them.
 pub fn run() -> Checked {

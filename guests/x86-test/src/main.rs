@@ -22,6 +22,8 @@ mod device;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod execute;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod handler;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod hostile;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod interrupts;

@@ -14,6 +14,7 @@ use rt::check::{Checked, hold, same};
 use rt::{machine::Failure, say};
 
 use crate::execute::{Registers, UNDEFINED, Who, execute};
+use crate::handler::handler;
 
 const VECTOR_DEBUG: u8 = 1;
 const TRAP: u64 = 1 << 8;
@@ -37,31 +38,6 @@ static DR7: AtomicU64 = AtomicU64::new(0);
 global_asm!(
     r#"
     .pushsection .text.steps, "ax"
-    .globl  steps_handler
-steps_handler:
-    push    rax
-    push    rcx
-    push    rdx
-    push    rsi
-    push    rdi
-    push    r8
-    push    r9
-    push    r10
-    push    r11
-    cld
-    lea     rdi, [rsp + 72]
-    call    {handler}
-    pop     r11
-    pop     r10
-    pop     r9
-    pop     r8
-    pop     rdi
-    pop     rsi
-    pop     rdx
-    pop     rcx
-    pop     rax
-    iretq
-
     .macro  stepped name:req, code:vararg
     .globl  \name
     .globl  \name\()_end
@@ -91,14 +67,14 @@ plain_int1:
 plain_int1_end:
     ret
     .popsection
-    "#,
-    handler = sym on_debug,
+    "#
 );
+
+handler!(steps_handler calls on_debug);
 
 macro_rules! code {
     ($($name:ident $end:ident)*) => {
         unsafe extern "C" {
-            static steps_handler: u8;
             $(fn $name(); static $end: u8;)*
         }
     };
