@@ -36,6 +36,8 @@ mod pages;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod privileged;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod random;
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod registers;
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 mod starts;

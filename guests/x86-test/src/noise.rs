@@ -13,6 +13,7 @@ use rt::check::Checked;
 use rt::say;
 
 use crate::device::{HPET, IO_APIC, cmos, read, set_cmos, write};
+use crate::random;
 
 const ROUNDS: u32 = 40_000;
 /// What the 8259 pair, the 8254, port 0x61, COM1 and the power management have.
@@ -28,12 +29,9 @@ const DELIVERY: u32 = 7 << 8;
 
 /// Writes them.
 pub fn run() -> Checked {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = random::numbers();
     for _ in 0..ROUNDS {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        disturb(state);
+        disturb(next());
     }
     console::init();
     say!("random values to devices passed");

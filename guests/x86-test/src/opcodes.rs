@@ -12,6 +12,7 @@ use rt::check::{Checked, hold};
 use rt::say;
 
 use crate::execute::{DATA, NOTHING, RAX, RBX, RCX, RDI, RDX, RSI, Registers, Who, execute};
+use crate::random;
 
 const KERNEL: u64 = 0x10_0000;
 const PREFIXES: [&[u8]; 4] = [&[], &[0x66], &[0xf3], &[0x48]];
@@ -73,13 +74,7 @@ fn at(target: u64) -> Registers {
 
 /// Code and registers of which nobody thought before.
 fn random() {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut next = random::numbers();
     for round in 0..RANDOM {
         let mut code = [0; LENGTH];
         let words = [next(), next()].map(u64::to_le_bytes);
