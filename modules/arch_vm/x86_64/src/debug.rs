@@ -10,6 +10,13 @@
 
 use crate::regs;
 
+/// In DR6: which breakpoints were met.
+pub(crate) const DR6_BREAKPOINTS: u64 = 0xf;
+/// In DR6: an access to a debug register while DR7 forbids it.
+pub(crate) const DR6_DETECT: u64 = 1 << 13;
+/// In DR6: a single step.
+pub(crate) const DR6_STEP: u64 = 1 << 14;
+
 /// One vCPU's addresses of breakpoints.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Breakpoints {

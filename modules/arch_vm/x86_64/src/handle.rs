@@ -12,6 +12,7 @@ use axvm::{AxVCpuExitReason as Leave, AxVMHal, ExitKind, Port};
 use crate::{
     backend::{Backend, NmiWatch},
     cpuid::Dynamic,
+    debug::DR6_STEP,
     exit::{Exception, Exit, MemoryAccess, PortAccess},
     frame::{RAX, RBX, RCX, RDI, RDX, RSI, Reg, mask},
     msr,
@@ -31,8 +32,6 @@ pub(crate) enum Step {
 /// The call that axvm answers; all others are unknown to it.
 pub(crate) const CALL_VERSION: u64 = 0;
 const CALL_UNKNOWN: u64 = u64::MAX;
-/// DR6: a single step.
-pub(crate) const DR6_STEP: u64 = 1 << 14;
 pub(crate) const LENGTH_CPUID: u8 = 2;
 pub(crate) const LENGTH_MSR: u8 = 2;
 const LENGTH_HLT: u8 = 1;

@@ -20,9 +20,10 @@ use axvm::{
 
 use crate::{
     backend::{Backend, NmiWatch},
+    debug::{DR6_BREAKPOINTS, DR6_STEP},
     exit::Event,
     fabric::Starts,
-    handle::{DR6_STEP, Step},
+    handle::Step,
     irqchip::lapic::{self, Effect, LocalApic, Mode, NEVER, Signals, Time},
     pc::boot::BootState,
     regs::{self, Msr, RFLAGS},
@@ -31,8 +32,6 @@ use crate::{
 };
 
 const PRIORITY_SHIFT: u32 = 4;
-/// In DR6: which breakpoints were met.
-const DR6_BREAKPOINTS: u64 = 0xf;
 
 /// One vCPU's interrupts.
 pub(crate) struct Interrupts<H: AxVMHal> {

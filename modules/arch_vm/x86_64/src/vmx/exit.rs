@@ -19,6 +19,7 @@ use super::{
     vmcs,
 };
 use crate::{
+    debug::{DR6_BREAKPOINTS, DR6_DETECT, DR6_STEP},
     exit::{Exception, Exit, MemoryAccess, MemoryKind, PortAccess},
     irqchip::lapic,
     regs::bits,
@@ -159,13 +160,10 @@ fn event() -> Exit {
 
 /// A #DB: the hardware says here what it has written neither into DR6 nor into DR7.
 fn debug(is_int1: bool) -> Exit {
-    const BREAKPOINTS: u64 = 0xf;
-    const DETECT: u64 = 1 << 13;
-    const STEP: u64 = 1 << 14;
     // Other bits mean something else there than here.
-    let causes = vmcs::read(QUALIFICATION) & (BREAKPOINTS | DETECT | STEP);
-    cpu::set_dr6(cpu::dr6() & !BREAKPOINTS | causes);
-    if causes & DETECT != 0 {
+    let causes = vmcs::read(QUALIFICATION) & (DR6_BREAKPOINTS | DR6_DETECT | DR6_STEP);
+    cpu::set_dr6(cpu::dr6() & !DR6_BREAKPOINTS | causes);
+    if causes & DR6_DETECT != 0 {
         vmcs::modify(GUEST_DR7, |dr7| dr7 & !GENERAL_DETECT);
     }
     match is_int1 {
